@@ -1,0 +1,146 @@
+"""The command line: one verb a stage over one config and one run directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import synthrec
+from synthrec import console
+from synthrec.config import Config, load
+from synthrec.errors import UserError, unwrap
+from synthrec.pipeline import Pipeline, Stage
+
+app = typer.Typer(
+    name="synthrec",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Turns a shop's text into LLM-labelled training data, fine-tunes search and recommendation models on it, "
+    "measures them against real judgments, and serves the winner.\n\n"
+    "prepare -> synthesize -> curate -> train -> evaluate -> package -> serve; `run` does all up to package.",
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML settings; see configs/store.yaml")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="override a setting: train.epochs=3")]
+
+
+def stages() -> tuple[Stage, ...]:
+    from synthrec.stages import curate, evaluate, package, prepare, synthesize, train
+
+    return tuple(module.STAGE for module in (prepare, synthesize, curate, train, evaluate, package))
+
+
+def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
+    """Bring the named stages (all, when None) up to date, in order, and write the run report."""
+    from synthrec.reports import run_report
+
+    pipeline = Pipeline(config, stages())
+    with pipeline.root.locked():
+        for name in names or list(pipeline.stages):
+            pipeline.run(name)
+        if names is None:
+            run_report.write(pipeline)
+    return pipeline
+
+
+@app.command()
+def run(config: ConfigFile, set_: Overrides = None) -> None:
+    """Run every stage from prepare to package, then write report.html and report.json. Finished stages are skipped."""
+    run_stages(load(config, set_))
+
+
+def _verb(stage_name: str, text: str) -> Callable[..., None]:
+    def verb(config: ConfigFile, set_: Overrides = None) -> None:
+        run_stages(load(config, set_), [stage_name])
+
+    verb.__doc__ = text
+    return verb
+
+
+VERBS = {
+    "prepare": "Read the shop's files, refuse bad rows with reasons, clean the text, replace personal data by pseudonyms.",
+    "synthesize": "Have the LLM write queries and score relevance and sentiment. Finished rows are never asked again.",
+    "curate": "Keep the labels worth training on: cleaned, de-duplicated, consistent. Refused ones keep their reasons.",
+    "train": "Fine-tune the recommender with Ray Train (DDP). Resumes from its last checkpoint.",
+    "evaluate": "Rank the whole catalogue against real judgments, beside strong baselines, with confidence intervals.",
+    "package": "Build the bundle that `serve` loads: model, index, catalogue, checksums, lineage.",
+}
+for _name, _text in VERBS.items():
+    app.command(_name)(_verb(_name, _text))
+
+
+@app.command()
+def serve(
+    config: ConfigFile,
+    set_: Overrides = None,
+    ask: Annotated[list[str] | None, typer.Option(help="ask these queries, print the hits, and stop")] = None,
+) -> None:
+    """Serve the packaged bundle over HTTP (loopback unless serve.host says otherwise) until interrupted."""
+    from synthrec.stages import serve as stage
+
+    stage.run(Pipeline(load(config, set_), stages()), ask)
+
+
+@app.command()
+def demo(
+    run_dir: Annotated[str, typer.Option(help="where to keep the run")] = "runs/store",
+    set_: Overrides = None,
+) -> None:
+    """The whole loop on the fictional store that ships with synthrec; ends with two queries answered over HTTP."""
+    from synthrec import demo as whole
+
+    whole.run([f"run_dir={run_dir}", *(set_ or [])])
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has (cores, memory, GPU, packages, models) and what each engine would need."""
+    from synthrec import doctor as checks
+
+    checks.run()
+
+
+@app.command("config")
+def config_(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="print this file's settings, defaults included")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Print settings with every default filled in, as YAML."""
+    import yaml
+
+    from synthrec.config import defaults
+
+    values: Any = load(config, set_).model_dump(mode="json") if config else defaults()
+    typer.echo(yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        typer.echo(f"synthrec {synthrec.__version__}")
+        raise typer.Exit
+
+
+def entry() -> None:
+    """The console script: a user's mistake ends in words and exit code 2, never in a stack trace."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        console.say("stopped; run the same command again to go on from here")
+        sys.exit(130)
+    except Exception as error:
+        told = unwrap(error)
+        if told is None:
+            raise
+        console.console.print(f"[bold red]error:[/] {told.problem}", markup=True)
+        if told.hint:
+            console.say(f"  [bold]hint:[/] {told.hint}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,82 @@
+"""One Ray, quietly: join the cluster that RAY_ADDRESS names, or start a small one here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from synthrec.errors import UserError
+
+# Set before Ray is imported, or its workers do not see them.
+QUIET = {
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+def start(**options: Any) -> None:
+    """Connect to Ray, or start it; does nothing when this process already has it.
+
+    `log_to_driver` is off: what workers print stays in Ray's own log folder, and the screen keeps to what matters.
+    """
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    import ray
+    from ray.data import DataContext
+
+    warnings.filterwarnings("ignore", module="ray")
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        local = {} if address else {"include_dashboard": False, "num_cpus": os.cpu_count()}
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            **{**local, **options},
+        )
+    for name in ("ray", "ray.data", "ray.train", "ray.tune", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.print_on_execution_start = False
+    context.log_internal_stack_trace_to_stdout = False
+
+
+def need(cpus: float, gpus: float, what: str) -> None:
+    """Say at once what a job lacks, where Ray would wait for it without end. Autoscaling clusters may grow."""
+    import ray
+
+    have = ray.cluster_resources()
+    if cpus > have.get("CPU", 0) and not os.environ.get("RAY_ADDRESS"):
+        raise UserError(f"{what} needs {cpus:g} CPUs, this machine has {have.get('CPU', 0):g}", "lower cpus or workers")
+    if gpus > have.get("GPU", 0) and not os.environ.get("RAY_ADDRESS"):
+        raise UserError(f"{what} needs {gpus:g} GPUs, this machine has {have.get('GPU', 0):g}", "set gpus: 0")
+
+
+def stream(dataset: Any) -> Iterator[dict[str, Any]]:
+    """Rows of a dataset as they come: each task's own account of what it did, in order of completion."""
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from batch.to_pylist()
+
+
+def work(units: Iterable[dict[str, Any]], function: Any, **options: Any) -> Iterator[dict[str, Any]]:
+    """Run `function(unit)` for each unit of work as its own Ray Data task; yields what it returns.
+
+    A unit is small (a file's name, a byte range); the data it names is read and written where the task runs.
+    """
+    import ray
+
+    units = list(units)
+    if not units:
+        return
+    dataset = ray.data.from_items(units, override_num_blocks=len(units))
+    yield from stream(dataset.map(function, **options))

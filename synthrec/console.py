@@ -1,0 +1,94 @@
+"""What a person sees: one line a step, a bar with rate and ETA on a terminal, a line now and then in a log file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+LOG_SECONDS = 15.0
+
+
+def say(text: str) -> None:
+    console.print(text)
+
+
+def warn(text: str) -> None:
+    console.print(f"[yellow]![/] {text}")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 42s, 3m07s or 2h05m."""
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
+    return f"{seconds // 3600:.0f}h{seconds % 3600 // 60:02.0f}m"
+
+
+class Meter:
+    """Progress of one step: `advance` as work comes in; a note (accepted %, loss, tokens/s) rides along."""
+
+    def __init__(self, name: str, total: int | None, unit: str, bar: Progress | None) -> None:
+        self.name, self.total, self.unit = name, total, unit
+        self.done, self.note = 0, ""
+        self._start = self._last = time.monotonic()
+        self._bar = bar
+        self._task = bar.add_task(name, total=total, rate="", note="") if bar else None
+
+    @property
+    def rate(self) -> float:
+        return self.done / max(time.monotonic() - self._start, 1e-9)
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        self.done += count
+        self.note = self.note if note is None else note
+        if self._bar is not None and self._task is not None:
+            rate = f"{self.rate:.1f} {self.unit}/s"
+            self._bar.update(self._task, completed=self.done, rate=rate, note=self.note)
+        elif time.monotonic() - self._last >= LOG_SECONDS:
+            self._last = time.monotonic()
+            say(f"    {self.line()}")
+
+    def line(self) -> str:
+        of = f"/{self.total}" if self.total else ""
+        left = clock((self.total - self.done) / self.rate) if self.total and self.done else "?"
+        note = f"  {self.note}" if self.note else ""
+        return f"{self.name}: {self.done}{of} {self.unit}, {self.rate:.1f}/s, ETA {left}{note}"
+
+
+@contextmanager
+def meter(name: str, total: int | None, unit: str = "rows") -> Iterator[Meter]:
+    """A meter for the time of a `with` block; leaves one line behind."""
+    start = time.monotonic()
+    if not console.is_terminal:
+        one = Meter(name, total, unit, None)
+        yield one
+    else:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            one = Meter(name, total, unit, bar)
+            yield one
+    took = time.monotonic() - start
+    note = f"  {one.note}" if one.note else ""
+    say(f"    {name}: {one.done} {unit} in {clock(took)} ({one.done / max(took, 1e-9):.1f}/s){note}")
+
+
+def flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()

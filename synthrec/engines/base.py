@@ -1,0 +1,45 @@
+"""What an LLM back end must do. It knows nothing of shops, tasks or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to write. Temperature 0 is greedy; the seed makes the rest repeatable."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 32
+    stop: tuple[str, ...] = ("\n",)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prompt's outcome: `text` from generate, `logprobs` from choose, or the `error` that took their place."""
+
+    text: str | None = None
+    logprobs: tuple[float, ...] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """One bad prompt gives an Answer with an error; an engine that cannot work at all raises."""
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
+        """Continue each prompt until a stop string, without it."""
+        ...
+
+    def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
+        """Log-probabilities of the choices as each prompt's next token, normalised over the choices.
+
+        Each choice is one token of the model, its leading space included. Raises UserError if it is not.
+        """
+        ...
+
+    def close(self) -> None: ...

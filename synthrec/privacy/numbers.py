@@ -1,0 +1,174 @@
+"""Personal numbers: phones, resident ids, bank cards.
+
+All three are runs of digits that people break up as they please, so one helper lists the candidate stretches and each
+recogniser only has to say which it accepts.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import phonenumbers
+from stdnum import ean, luhn
+from stdnum.cn import ric
+from stdnum.exceptions import ValidationError
+
+_RUN = re.compile(r"[0-9]+(?:[ .()-]{1,3}[0-9]+)*")
+_DIGITS = re.compile(r"[0-9]+")
+
+
+class Number(NamedTuple):
+    """A stretch of whole digit groups: `sizes` their lengths, `gaps` what separates them, `alone` if it is all there is."""
+
+    start: int
+    end: int
+    digits: str
+    sizes: tuple[int, ...]
+    gaps: tuple[str, ...]
+    alone: bool
+
+
+def resident_ids(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the `(start, end)` of every mainland resident id in the folded `text` whose date and check digit are right."""
+    for number in _numbers(text, 17, 18):
+        if not _plain(number.gaps):
+            continue
+        if len(number.digits) == 18:
+            end, digits = number.end, number.digits
+        elif check := re.compile("[ -]?[Xx](?![0-9A-Za-z])").match(text, number.end):
+            end, digits = check.end(), number.digits + "X"
+        else:
+            continue
+        if _is_resident_id(digits):
+            yield number.start, end
+
+
+def _is_resident_id(digits: str) -> bool:
+    # Not ric.is_valid: its list of counties lags behind, and a made-up county must not hide a real person.
+    if digits[6:8] not in ("18", "19", "20") or ric.calc_check_digit(digits) != digits[-1]:
+        return False
+    try:
+        ric.get_birth_date(digits)
+    except ValidationError:
+        return False
+    return True
+
+
+_BARCODE_WORD = re.compile(r"(?:isbn|ean|upc|gtin|asin|barcode|条形?码|书号|货号)(?:-?1[03])?(?:号|码|is|是|为|[\s:.#-]){0,4}$", re.I)
+
+
+def bank_cards(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the `(start, end)` of every bank card number (13 to 19 digits, Luhn) in the folded `text`."""
+    for number in _numbers(text, 13, 19):
+        if _plain(number.gaps) and min(number.sizes[:-1], default=4) >= 3 and _is_card(number.digits):
+            before = text[max(0, number.start - 20) : number.start]
+            if not _BARCODE_WORD.search(before) and not _is_waybill(before, number) and text[number.end : number.end + 1] != "@":
+                yield number.start, number.end
+
+
+def _is_card(digits: str) -> bool:
+    # No issuer begins with 0 or 1, which also drops timestamps; a 13-digit number that is a right EAN is a barcode.
+    if digits[0] in "01" or len(set(digits)) == 1 or not luhn.is_valid(digits):
+        return False
+    return len(digits) != 13 or not ean.is_valid(digits)
+
+
+def _is_waybill(before: str, number: Number) -> bool:
+    return len(number.digits) <= 15 and len(number.sizes) == 1 and bool(re.search("(?<![A-Za-z])[A-Za-z]{2}$", before))
+
+
+_MOBILE = re.compile("(?:(?:00)?86)?1[3-9][0-9]{9}")
+_NORTH_AMERICAN = re.compile("1?[2-9][0-9]{2}[2-9][0-9]{6}")
+_LANDLINE = re.compile("0(?:10|2[0-9])[1-9][0-9]{6,7}|0[3-9][0-9]{2}[1-9][0-9]{6,7}|0[127][0-9]{8,9}")
+_EXTENSION = re.compile(r"(?: ?转| ?(?:ext|x)\.? ?)[0-9]{1,5}(?![0-9])", re.IGNORECASE)
+_PHONE_WORD = re.compile(
+    r"(?:电话|手机|座机|联系方式|号码|致电|拨打|打|(?<![a-z])(?:tele)?phone|(?<![a-z])(?:tel|mobile|cell|call|text|whatsapp|fax))"
+    r"(?:[\s:.#(]|[号码是为]|(?:number|no|is|me|us|at|on)(?![a-z])){0,8}$",
+    re.IGNORECASE,
+)
+_INTERNATIONAL = re.compile(r"(?:\+\(?|(?<![0-9])00)[1-9][0-9]*(?:[ .()-]{1,3}[0-9]+)*")
+
+
+def phones(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the `(start, end)` of every phone number in the folded `text`: mainland, US, UK and any `+` number."""
+    for number in _numbers(text, 7, 15):
+        if _is_phone(text, number):
+            # An area code's bracket and a country code's plus belong to the number.
+            start = number.start - (text[number.start - 1 : number.start] == "+")
+            start -= text[start - 1 : start] == "(" and ")" in "".join(number.gaps)
+            extension = _EXTENSION.match(text, number.end)
+            yield start, extension.end() if extension else number.end
+    for match in _INTERNATIONAL.finditer(text):
+        if end := _international_end(match):
+            bracket = text[match.start() - 1 : match.start()] == "(" and ")" in text[match.start() : end]
+            yield match.start() - bracket, end
+
+
+def _is_phone(text: str, number: Number) -> bool:
+    digits, sizes = number.digits, number.sizes
+    if _MOBILE.fullmatch(digits):
+        groups = sizes[1:] if sizes[0] in (2, 4) and "86" in digits[:4] else sizes
+        # Shorter groups also make up dates and prices ("13.8.2025 10.30"), unless one separator runs through all.
+        return min(groups) >= 3 or (number.alone and len(set(number.gaps)) == 1 and _plain(number.gaps))
+    if min(sizes) < 3 and not (sizes[0] == 1 and digits[0] == "1"):
+        return False
+    if _NORTH_AMERICAN.fullmatch(digits) and sizes[-3:] == (3, 3, 4) or sizes[-2:] == (3, 7) and ")" in number.gaps[-1]:
+        return True
+    if _LANDLINE.fullmatch(digits) and (len(sizes) > 1 and sizes[0] <= 5 or digits.startswith("07") and len(digits) == 11):
+        return True
+    before = text[max(0, number.start - 30) : number.start]
+    return len(digits) <= 12 and bool(_PHONE_WORD.search(before))
+
+
+def _international_end(match: re.Match[str]) -> int | None:
+    """Where the number ends that begins at `match`: at the longest valid reading, else the longest possible one."""
+    text, start = match.string, match.start()
+    plus = text[start] == "+"
+    valid = possible = None
+    for group in _DIGITS.finditer(text, start, match.end()):
+        digits = "".join(filter(str.isdigit, text[start : group.end()]))
+        if len(digits) > 17:
+            break
+        if len(digits) < 8:
+            continue
+        try:
+            number = phonenumbers.parse("+" + text[start + (1 if plus else 2) : group.end()])
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number):
+            valid = group.end()
+        # "0012345678905" in one piece is a padded barcode rather than a call to America.
+        elif plus or not text[start : group.end()].isdigit():
+            reason = phonenumbers.is_possible_number_with_reason(number)
+            possible = group.end() if reason == phonenumbers.ValidationResult.IS_POSSIBLE else possible
+    return valid or possible
+
+
+def _plain(gaps: tuple[str, ...]) -> bool:
+    return all(len(gap) == 1 and gap in " .-" for gap in gaps)
+
+
+def _numbers(text: str, least: int, most: int) -> Iterator[Number]:
+    """List every stretch of whole digit groups with `least` to `most` digits, a few characters apart at most."""
+    for run in _RUN.finditer(text):
+        if run.end() - run.start() < least:
+            continue
+        groups = [group.span() for group in _DIGITS.finditer(text, run.start(), run.end())]
+        for first in range(len(groups)):
+            count, last = 0, first
+            while last < len(groups) and count + groups[last][1] - groups[last][0] <= most:
+                count += groups[last][1] - groups[last][0]
+                last += 1
+                if count >= least:
+                    yield _number(text, groups[first:last], last - first == len(groups))
+
+
+def _number(text: str, groups: list[tuple[int, int]], alone: bool) -> Number:
+    return Number(
+        start=groups[0][0],
+        end=groups[-1][1],
+        digits="".join(text[start:end] for start, end in groups),
+        sizes=tuple(end - start for start, end in groups),
+        gaps=tuple(text[end:start] for (_, end), (start, _) in zip(groups, groups[1:], strict=False)),
+        alone=alone,
+    )

@@ -1,0 +1,46 @@
+"""Order, parcel and tracking numbers: after a word that announces one, or in a shape that only they have."""
+
+import re
+from collections.abc import Iterator
+
+_ANNOUNCED = re.compile(
+    r"(?:(?<![a-z])(?:orders?|parcels?|packages?|shipments?|tracking|waybill|consignment|invoice|reference|ref|rma)"
+    r"|订单|单号|运单|快递|物流|包裹|取件码|(?<![&0-9a-z])(?=#))"
+    r"((?:[\s.:#=_(\[【\"'-]|(?:number|num|nos?|id|code|ref|is|was|are)(?![a-z])|[是为单编号码]){0,10})",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"[0-9]{3,5}(?:[ -][0-9]{3,5}){1,5}(?![-0-9A-Za-z])|[0-9A-Za-z]+(?:[-_/][0-9A-Za-z]+)*")
+_AND = re.compile(r"\s?(?:[,、/&和跟与及]|and|or)\s?")
+_STANDALONE = re.compile(
+    r"(?<![0-9A-Za-z])(?:"
+    r"[A-Za-z]{2,4}-(?:19|20)[0-9]{2}-[0-9]{4,10}"  # HH-2025-004512
+    r"|[A-Za-z]{2}[0-9]{10,15}"  # carrier prefix: SF1234567890123
+    r"|[A-Z]{2}[0-9]{9}[A-Z]{2}|1Z[0-9A-Z]{16}"  # postal union S10, UPS
+    r"|[0-9]{3}-[0-9]{7}-[0-9]{7}"  # Amazon
+    r")(?![0-9A-Za-z])"
+)
+_LABEL = re.compile(r"[:#=号码]|n(?:o|um)|id|code|ref", re.IGNORECASE)
+_NOT_ORDER = re.compile(
+    r"(?:19|20)[0-9]{2}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{1,2}[-/][0-9]{1,2}[-/](?:19|20)[0-9]{2}"  # dates
+    r"|[0-9]+(?:[xX][0-9]+)+[a-zA-Z]*"  # sizes
+    r"|(?=[0-9]*[a-fA-F])[0-9a-fA-F]{6}"  # colours such as #33FF99
+)
+
+
+def order_numbers(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the `(start, end)` of every order or tracking number in the folded `text`, without the announcing word."""
+    for match in _STANDALONE.finditer(text):
+        yield match.span()
+    for announced in _ANNOUNCED.finditer(text):
+        # "order XH-2000B" is a model; "order no XH-2000B" is not.
+        least = 4 if _LABEL.search(announced.group()) else 6
+        token = _TOKEN.match(text, announced.end())
+        while token and _is_order(token.group(), least):
+            yield token.span()
+            least = 6
+            also = _AND.match(text, token.end())
+            token = _TOKEN.match(text, also.end()) if also else None
+
+
+def _is_order(token: str, least_digits: int) -> bool:
+    return len(token) >= 6 and sum(map(str.isdigit, token)) >= least_digits and not _NOT_ORDER.fullmatch(token)

@@ -1,0 +1,51 @@
+"""BM25 over a catalogue, in both languages (Robertson & Zaragoza 2009; computed by bm25s)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bm25s
+import numpy as np
+from numpy.typing import NDArray
+
+from synthrec.retrieval.tokens import words
+
+
+class BM25:
+    """An immutable index; documents are known by their position."""
+
+    def __init__(self, index: bm25s.BM25) -> None:
+        self._index = index
+        self.size = int(index.scores["num_docs"])
+
+    @classmethod
+    def build(cls, texts: Sequence[str], k1: float = 1.2, b: float = 0.75) -> BM25:
+        return cls.from_words([words(text) for text in texts], k1, b)
+
+    @classmethod
+    def from_words(cls, documents: list[list[str]], k1: float = 1.2, b: float = 0.75) -> BM25:
+        """Index documents that are terms already, as tuning does, which would else split them again for each try."""
+        index = bm25s.BM25(k1=k1, b=b)
+        index.index(documents, show_progress=False)
+        return cls(index)
+
+    def scores(self, query: str) -> NDArray[np.float32]:
+        """One score a document, shape (size,); all zero when no term of the query is known."""
+        known = [w for w in words(query) if w in self._index.vocab_dict]
+        if not known:
+            return np.zeros(self.size, np.float32)
+        return np.asarray(self._index.get_scores(known), np.float32)
+
+    def top(self, query: str, count: int) -> list[int]:
+        """Positions of the best documents that share a term with the query, best first, ties by position."""
+        scores = self.scores(query)
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [int(i) for i in order if scores[i] > 0]
+
+    def save(self, folder: Path) -> None:
+        self._index.save(str(folder), show_progress=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> BM25:
+        return cls(bm25s.BM25.load(str(folder), load_corpus=False))

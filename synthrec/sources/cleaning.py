@@ -1,0 +1,43 @@
+"""Text as models want it: one encoding of each character, no markup, no control characters, single spaces."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+
+from synthrec.sources.records import Product
+
+TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--)>", re.DOTALL)
+SPACES = re.compile(r"\s+")
+HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+LETTERS = re.compile(r"[^\W\d_]")
+# Full-width letters, digits and ASCII signs read as their plain forms; Chinese punctuation stays Chinese.
+WIDTH = {c: c - 0xFEE0 for c in range(0xFF10, 0xFF5B) if chr(c - 0xFEE0).isalnum()} | {0x3000: 0x20, 0xFF20: 0x40}
+# Invisible: zero-width characters, direction marks, byte order mark, soft hyphen.
+INVISIBLE = dict.fromkeys([0xAD, 0xFEFF, 0x2060, *range(0x200B, 0x2010), *range(0x202A, 0x202F)])
+
+
+def clean(text: str) -> str:
+    """NFC, plain-width letters and digits, no HTML, no control or invisible characters, white space folded."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text).translate(WIDTH | INVISIBLE)
+    if "&" in text:
+        text = html.unescape(text)
+    if "<" in text:
+        text = TAGS.sub(" ", text)
+    return "".join(c for c in SPACES.sub(" ", text) if unicodedata.category(c)[0] != "C").strip()
+
+
+def language(text: str) -> str:
+    """'zh' where at least three letters in ten are Han, else 'en'."""
+    letters = len(LETTERS.findall(text))
+    return "zh" if letters and len(HAN.findall(text)) >= 0.3 * letters else "en"
+
+
+def product_text(product: Product) -> str:
+    """What encoders and BM25 read of a product: title first, since long texts are cut."""
+    parts = [product.title, product.brand or "", product.category or ""]
+    parts += [f"{k} {v}" for k, v in product.attributes.items()]
+    parts.append(product.description)
+    return clean(" . ".join(part for part in parts if part))

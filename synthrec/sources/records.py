@@ -1,0 +1,120 @@
+"""The five kinds of record that a shop gives: what each must hold, and what is forgiven."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+
+def _text(value: Any) -> Any:
+    """Numbers are fine as text (ids often are); lists and objects are not."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _listed(value: Any) -> Any:
+    """A list, a JSON list in a cell, or `a|b|c`."""
+    if isinstance(value, str):
+        return json.loads(value) if value.startswith("[") else [v for v in value.split("|") if v]
+    return [] if value is None else value
+
+
+def _mapped(value: Any) -> Any:
+    """A map, a JSON object in a cell, or Arrow's list of pairs; absent and null values are left out."""
+    if isinstance(value, str):
+        value = json.loads(value) if value.strip() else {}
+    if isinstance(value, list):
+        value = dict(value)
+    return {k: str(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value or {}
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _none_if_blank(value: Any) -> Any:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=512)]
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+Time = Annotated[datetime, AfterValidator(_utc)]
+
+
+class Record(BaseModel):
+    """Columns that no model names are ignored: shops' files hold many."""
+
+    model_config = ConfigDict(extra="ignore", str_strip_whitespace=True)
+
+
+class Product(Record):
+    product_id: Id
+    title: Text
+    description: Annotated[str, BeforeValidator(lambda v: "" if v is None else _text(v))] = ""
+    brand: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+    category: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+    attributes: Annotated[dict[str, str], BeforeValidator(_mapped)] = {}
+    price: Annotated[float | None, BeforeValidator(_none_if_blank), Field(ge=0)] = None
+    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+
+
+class Review(Record):
+    review_id: Id
+    product_id: Id
+    text: Text
+    rating: Annotated[int | None, BeforeValidator(_none_if_blank), Field(ge=1, le=5)] = None
+    user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
+    timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
+    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+
+
+class Search(Record):
+    search_id: Id
+    query: Text
+    user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
+    clicks: Annotated[list[Id], BeforeValidator(_listed)] = []
+    timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
+    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+
+
+class Interaction(Record):
+    user_id: Id
+    product_id: Id
+    event: Literal["view", "cart", "purchase"]
+    timestamp: Time
+
+
+class Turn(Record):
+    role: Literal["shopper", "agent"]
+    text: Text
+
+
+class Dialogue(Record):
+    dialogue_id: Id
+    turns: Annotated[list[Turn], BeforeValidator(_listed), Field(min_length=1)]
+    user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
+    product_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
+    timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
+    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+
+
+KINDS: dict[str, type[Record]] = {
+    "products": Product,
+    "reviews": Review,
+    "searches": Search,
+    "interactions": Interaction,
+    "dialogues": Dialogue,
+}
+
+
+def required(kind: str) -> list[str]:
+    return [name for name, field in KINDS[kind].model_fields.items() if field.is_required()]
+
+
+def problem(error: ValidationError) -> str:
+    """`rating: Input should be a valid integer (it is 'five')`, for the first fault."""
+    one = error.errors()[0]
+    value = "" if one["type"] == "missing" else f" (it is {one['input']!r:.60})"
+    return f"{'.'.join(str(p) for p in one['loc'])}: {one['msg']}{value}"

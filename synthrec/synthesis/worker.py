@@ -1,0 +1,84 @@
+"""The actor that holds an engine: requests in, completions written, an account of them out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from typing import Any
+
+import pyarrow as pa
+
+from synthrec import schema
+from synthrec.config import Engine as EngineSettings
+from synthrec.engines import Answer, load
+from synthrec.storage import Folder
+from synthrec.tasks import Rejection, Task
+
+
+class Worker:
+    """Answers a batch and writes it as one file before it reports it: what is reported is safe.
+
+    The file's name is a hash of the rows in it, so a batch that Ray runs again replaces itself.
+    """
+
+    def __init__(self, engine: EngineSettings, task: Task, store: Folder, model: str) -> None:
+        self._engine = load(engine)
+        self._task, self._store, self._model = task, store, model
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        start = time.monotonic()
+        requests = batch.to_pylist()
+        rows = [self._row(r, a) for r, a in zip(requests, self._ask(requests), strict=True)]
+        name = f"{schema.row_id(*[r['id'] for r in rows])}.parquet"
+        good = [r for r in rows if r["error"] is None]
+        bad = [r for r in rows if r["error"] is not None]
+        if good:
+            (self._store / "done").write_table(name, schema.table(good, schema.COMPLETION))
+        if bad:  # kept for the record, and asked again next time
+            (self._store / "failed").write_table(name, schema.table(bad, schema.COMPLETION))
+        account = self._account(rows) | {"seconds": time.monotonic() - start}
+        return pa.Table.from_pylist([account])
+
+    def _ask(self, requests: list[dict[str, Any]]) -> list[Answer]:
+        """Answers in the requests' order; a batch may mix languages, whose choices and prefixes differ."""
+        answers: list[Answer] = [Answer(error="not asked")] * len(requests)
+        for language in dict.fromkeys(r["language"] for r in requests):
+            at = [i for i, r in enumerate(requests) if r["language"] == language]
+            prompts = [self._task.render(language, schema.strings(requests[i]["fields"])) for i in at]
+            if self._task.chooses:
+                got = self._engine.choose(prompts, self._task.choices[language])
+            else:
+                seeds = [int(requests[i]["id"][:7], 16) for i in at]
+                got = self._engine.generate(prompts, self._task.sampling, seeds)
+            for i, answer in zip(at, got, strict=True):
+                answers[i] = answer
+        return answers
+
+    def _row(self, request: dict[str, Any], answer: Answer) -> dict[str, Any]:
+        return {
+            **request,
+            "model": self._model,
+            "text": answer.text,
+            "logprobs": answer.logprobs,
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+            "error": answer.error,
+        }
+
+    def _account(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        why = Counter(reason for row in rows if (reason := refusal(self._task, row)))
+        return {
+            "rows": len(rows),
+            "refused": sum(why.values()),
+            "prompt_tokens": sum(r["prompt_tokens"] for r in rows),
+            "completion_tokens": sum(r["completion_tokens"] for r in rows),
+            "why": json.dumps(dict(why.most_common(20)), ensure_ascii=False),
+        }
+
+
+def refusal(task: Task, row: dict[str, Any]) -> str | None:
+    if row["error"]:
+        return f"engine: {row['error']}"
+    parsed = task.parse(row)
+    return parsed.reason if isinstance(parsed, Rejection) else None
