@@ -6,6 +6,7 @@ recogniser only has to say which it accepts.
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import phonenumbers
@@ -15,10 +16,11 @@ from stdnum.exceptions import ValidationError
 
 _RUN = re.compile(r"[0-9]+(?:[ .()-]{1,3}[0-9]+)*")
 _DIGITS = re.compile(r"[0-9]+")
+_MOST_GROUPS = 6  # in part of a run; a whole run may be spelt out digit by digit
 
 
 class Number(NamedTuple):
-    """A stretch of whole digit groups: `sizes` their lengths, `gaps` what separates them, `alone` if it is all there is."""
+    """A stretch of whole digit groups: `sizes` their lengths, `gaps` what parts them, `alone` if it is a whole run."""
 
     start: int
     end: int
@@ -28,14 +30,17 @@ class Number(NamedTuple):
     alone: bool
 
 
+_CHECK_X = re.compile("[ .-]?[Xx](?![0-9A-Za-z])")
+
+
 def resident_ids(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the `(start, end)` of every mainland resident id in the folded `text` whose date and check digit are right."""
+    """Yield the `(start, end)` of every mainland resident id in the folded `text` with a right date and check digit."""
     for number in _numbers(text, 17, 18):
         if not _plain(number.gaps):
             continue
         if len(number.digits) == 18:
             end, digits = number.end, number.digits
-        elif check := re.compile("[ -]?[Xx](?![0-9A-Za-z])").match(text, number.end):
+        elif check := _CHECK_X.match(text, number.end):
             end, digits = check.end(), number.digits + "X"
         else:
             continue
@@ -54,27 +59,30 @@ def _is_resident_id(digits: str) -> bool:
     return True
 
 
-_BARCODE_WORD = re.compile(r"(?:isbn|ean|upc|gtin|asin|barcode|条形?码|书号|货号)(?:-?1[03])?(?:号|码|is|是|为|[\s:.#-]){0,4}$", re.I)
+_BARCODE_WORD = re.compile(
+    r"(?:isbn|ean|upc|gtin|barcode|条形?码|书号|货号)(?:-?1[03])?(?:号|码|is|是|为|[\s:.#-]){0,4}$", re.IGNORECASE
+)
+_CARRIER_PREFIX = re.compile("(?<![A-Za-z])[A-Za-z]{2}$")
 
 
 def bank_cards(text: str) -> Iterator[tuple[int, int]]:
     """Yield the `(start, end)` of every bank card number (13 to 19 digits, Luhn) in the folded `text`."""
     for number in _numbers(text, 13, 19):
-        if _plain(number.gaps) and min(number.sizes[:-1], default=4) >= 3 and _is_card(number.digits):
-            before = text[max(0, number.start - 20) : number.start]
-            if not _BARCODE_WORD.search(before) and not _is_waybill(before, number) and text[number.end : number.end + 1] != "@":
-                yield number.start, number.end
+        if not _plain(number.gaps) or min(number.sizes[:-1], default=4) < 3 or not _is_card(number.digits):
+            continue
+        before = text[max(0, number.start - 20) : number.start]
+        is_waybill = len(number.digits) <= 15 and number.alone and _CARRIER_PREFIX.search(before)
+        is_mailbox = text[number.end : number.end + 1] == "@"
+        if not (is_waybill or is_mailbox or _BARCODE_WORD.search(before)):
+            yield number.start, number.end
 
 
 def _is_card(digits: str) -> bool:
-    # No issuer begins with 0 or 1, which also drops timestamps; a 13-digit number that is a right EAN is a barcode.
+    # No issuer begins with 0 or 1, which also drops timestamps, and nobody's card is all one digit.
     if digits[0] in "01" or len(set(digits)) == 1 or not luhn.is_valid(digits):
         return False
-    return len(digits) != 13 or not ean.is_valid(digits)
-
-
-def _is_waybill(before: str, number: Number) -> bool:
-    return len(number.digits) <= 15 and len(number.sizes) == 1 and bool(re.search("(?<![A-Za-z])[A-Za-z]{2}$", before))
+    # Of 13 digits, 86 and a mobile is a phone and a right EAN is a barcode.
+    return len(digits) != 13 or not (_MOBILE.fullmatch(digits) or ean.is_valid(digits))
 
 
 _MOBILE = re.compile("(?:(?:00)?86)?1[3-9][0-9]{9}")
@@ -105,19 +113,29 @@ def phones(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_phone(text: str, number: Number) -> bool:
-    digits, sizes = number.digits, number.sizes
-    if _MOBILE.fullmatch(digits):
-        groups = sizes[1:] if sizes[0] in (2, 4) and "86" in digits[:4] else sizes
-        # Shorter groups also make up dates and prices ("13.8.2025 10.30"), unless one separator runs through all.
-        return min(groups) >= 3 or (number.alone and len(set(number.gaps)) == 1 and _plain(number.gaps))
-    if min(sizes) < 3 and not (sizes[0] == 1 and digits[0] == "1"):
+    if _MOBILE.fullmatch(number.digits):
+        return _is_grouped_like_mobile(number)
+    trunk = number.sizes[0] == 1 and number.digits[0] == "1"  # 1-415-555-0132
+    if min(number.sizes[trunk:], default=0) < 3:
         return False
-    if _NORTH_AMERICAN.fullmatch(digits) and sizes[-3:] == (3, 3, 4) or sizes[-2:] == (3, 7) and ")" in number.gaps[-1]:
+    if _NORTH_AMERICAN.fullmatch(number.digits) and _is_grouped_like_north_american(number):
         return True
-    if _LANDLINE.fullmatch(digits) and (len(sizes) > 1 and sizes[0] <= 5 or digits.startswith("07") and len(digits) == 11):
+    if _LANDLINE.fullmatch(number.digits) and (number.digits.startswith("07") or 3 <= number.sizes[0] <= 5):
         return True
     before = text[max(0, number.start - 30) : number.start]
-    return len(digits) <= 12 and bool(_PHONE_WORD.search(before))
+    return len(number.digits) <= 12 and _PHONE_WORD.search(before) is not None
+
+
+def _is_grouped_like_mobile(number: Number) -> bool:
+    has_code = number.sizes[0] in (2, 4) and not number.digits.startswith("1")
+    if min(number.sizes[has_code:]) >= 3:
+        return True
+    # Shorter groups also make up dates and prices ("13.8.2025 10.30"), unless one separator runs through all.
+    return number.alone and len(set(number.gaps)) == 1 and _plain(number.gaps)
+
+
+def _is_grouped_like_north_american(number: Number) -> bool:
+    return number.sizes[-3:] == (3, 3, 4) or (number.sizes[-2:] == (3, 7) and ")" in number.gaps[-1])
 
 
 def _international_end(match: re.Match[str]) -> int | None:
@@ -154,13 +172,16 @@ def _numbers(text: str, least: int, most: int) -> Iterator[Number]:
         if run.end() - run.start() < least:
             continue
         groups = [group.span() for group in _DIGITS.finditer(text, run.start(), run.end())]
+        if len(groups) > _MOST_GROUPS and sum(end - start for start, end in groups) <= most:
+            yield _number(text, groups, alone=True)
         for first in range(len(groups)):
-            count, last = 0, first
-            while last < len(groups) and count + groups[last][1] - groups[last][0] <= most:
+            count = 0
+            for last in range(first, min(first + _MOST_GROUPS, len(groups))):
                 count += groups[last][1] - groups[last][0]
-                last += 1
+                if count > most:
+                    break
                 if count >= least:
-                    yield _number(text, groups[first:last], last - first == len(groups))
+                    yield _number(text, groups[first : last + 1], alone=last - first + 1 == len(groups))
 
 
 def _number(text: str, groups: list[tuple[int, int]], alone: bool) -> Number:
@@ -169,6 +190,6 @@ def _number(text: str, groups: list[tuple[int, int]], alone: bool) -> Number:
         end=groups[-1][1],
         digits="".join(text[start:end] for start, end in groups),
         sizes=tuple(end - start for start, end in groups),
-        gaps=tuple(text[end:start] for (_, end), (start, _) in zip(groups, groups[1:], strict=False)),
+        gaps=tuple(text[end:start] for (_, end), (start, _) in pairwise(groups)),
         alone=alone,
     )

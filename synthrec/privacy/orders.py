@@ -15,16 +15,17 @@ _STANDALONE = re.compile(
     r"(?<![0-9A-Za-z])(?:"
     r"[A-Za-z]{2,4}-(?:19|20)[0-9]{2}-[0-9]{4,10}"  # HH-2025-004512
     r"|[A-Za-z]{2}[0-9]{10,15}"  # carrier prefix: SF1234567890123
-    r"|[A-Z]{2}[0-9]{9}[A-Z]{2}|1Z[0-9A-Z]{16}"  # postal union S10, UPS
+    r"|[A-Z]{2}[0-9]{9}[A-Z]{2}|1Z(?: ?[0-9A-Z]){16}"  # postal union S10, UPS
     r"|[0-9]{3}-[0-9]{7}-[0-9]{7}"  # Amazon
     r")(?![0-9A-Za-z])"
 )
 _LABEL = re.compile(r"[:#=号码]|n(?:o|um)|id|code|ref", re.IGNORECASE)
-_NOT_ORDER = re.compile(
-    r"(?:19|20)[0-9]{2}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{1,2}[-/][0-9]{1,2}[-/](?:19|20)[0-9]{2}"  # dates
-    r"|[0-9]+(?:[xX][0-9]+)+[a-zA-Z]*"  # sizes
-    r"|(?=[0-9]*[a-fA-F])[0-9a-fA-F]{6}"  # colours such as #33FF99
+_DATE_OR_SIZE = re.compile(
+    r"(?:19|20)[0-9]{2}[-/][0-9]{1,2}[-/][0-9]{1,2}|[0-9]{1,2}[-/][0-9]{1,2}[-/](?:19|20)[0-9]{2}"
+    r"|[0-9]+(?:[xX][0-9]+)+[a-zA-Z]*"
 )
+# After a bare #: colours such as #33FF99, hashtags such as #Sale2025.
+_COLOUR_OR_TAG = re.compile(r"(?=[0-9]*[a-fA-F])[0-9a-fA-F]{6}|[A-Za-z]{3,}(?:19|20)[0-9]{2}")
 
 
 def order_numbers(text: str) -> Iterator[tuple[int, int]]:
@@ -35,6 +36,8 @@ def order_numbers(text: str) -> Iterator[tuple[int, int]]:
         # "order XH-2000B" is a model; "order no XH-2000B" is not.
         least = 4 if _LABEL.search(announced.group()) else 6
         token = _TOKEN.match(text, announced.end())
+        if token and announced.group().startswith("#") and _COLOUR_OR_TAG.fullmatch(token.group()):
+            continue
         while token and _is_order(token.group(), least):
             yield token.span()
             least = 6
@@ -43,4 +46,4 @@ def order_numbers(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_order(token: str, least_digits: int) -> bool:
-    return len(token) >= 6 and sum(map(str.isdigit, token)) >= least_digits and not _NOT_ORDER.fullmatch(token)
+    return len(token) >= 6 and sum(map(str.isdigit, token)) >= least_digits and not _DATE_OR_SIZE.fullmatch(token)

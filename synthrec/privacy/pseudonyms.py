@@ -113,7 +113,7 @@ def load_key(path: Path | None = None) -> bytes:
 def _parse(text: str, source: str) -> bytes:
     text = text.strip()
     if len(text) < 16:
-        raise PrivacyKeyError(f"{source} holds no privacy key of 16 or more characters", "make one: openssl rand -hex 32")
+        raise PrivacyKeyError(f"{source} holds no key of 16 or more characters", "make one: openssl rand -hex 32")
     if len(text) % 2 == 0 and re.fullmatch("[0-9A-Fa-f]{32,}", text):
         return bytes.fromhex(text)
     return text.encode("utf-8", "surrogateescape")

@@ -29,7 +29,9 @@ KINDS: tuple[str, ...] = tuple(_RECOGNISERS)
 # Checked by a check digit, so they outrank a merely longer guess.
 _VALIDATED = ("resident_id", "bank_card")
 
-_PSEUDONYM = re.compile(rf"<(?:{'|'.join(KINDS).upper()})_[0-9a-f]{{8}}>|(?<![0-9A-Za-z])u_[0-9a-f]{{16}}(?![0-9A-Za-z])")
+_PSEUDONYM = re.compile(
+    rf"<(?:{'|'.join(KINDS).upper()})_[0-9a-f]{{8}}>|(?<![0-9A-Za-z])u_[0-9a-f]{{16}}(?![0-9A-Za-z])"
+)
 
 _FOLD: dict[int, str] = {
     **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},

@@ -16,7 +16,7 @@ class Sentiment(Task):
     name = "sentiment"
     kind = "review"
     labels = ("positive", "negative")
-    choices = {"en": (" good", " bad"), "zh": ("好评", "差评")}
+    choices = {"en": (" good", " bad"), "zh": ("好", "差")}
     settings: SentimentTask
 
     @property
