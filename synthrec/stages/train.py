@@ -1,1 +1,119 @@
-STAGE=None
+"""train: curated pairs -> a fine-tuned bi-encoder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from synthrec import cluster, console, schema
+from synthrec.config import Config
+from synthrec.errors import UserError
+from synthrec.pipeline import Context, Stage
+from synthrec.storage import Folder
+
+PAIR = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("query", "product", "group")])
+
+
+def settings(config: Config) -> Any:
+    return [config.train.model_dump(exclude={"max_failures"}), config.seed]
+
+
+def run(context: Context) -> dict[str, Any]:
+    config = context.config.train
+    pairs = _pairs(context)
+    ranks_batch = config.workers * config.batch_size
+    if pairs.num_rows < ranks_batch:
+        raise UserError(
+            f"{pairs.num_rows} training pairs are fewer than one step takes ({config.workers} workers x batch {config.batch_size})",
+            "synthesise more queries, or lower train.batch_size or train.workers",
+        )
+    work = context.keep("work") / context.out.path.rpartition("/")[2]
+    (work / "pairs").write_table("pairs.parquet", pairs)
+    start, added = _starting_point(context, work)
+    cluster.start()
+    cluster.need(config.workers, config.workers if config.use_gpu else 0, "train")
+    from train_app import bi_encoder
+
+    job = {
+        "settings": config.model_dump(),
+        "plan": _plan(context, pairs.num_rows),
+        "start": start,
+        "embedding_rate": config.new_token_learning_rate if added else config.learning_rate,
+        "pairs": (work.fs, f"{work.path}/pairs"),
+        "schema": PAIR,
+    }
+    result = bi_encoder.fit(job, config, "bi_encoder", work.fs, work.path)
+    if result.error:
+        raise result.error
+    _publish(result.checkpoint, start, context.out)
+    history = _history(result)
+    work.delete()
+    return {"pairs": pairs.num_rows, "added_characters": added, "loss": history, "workers": config.workers}
+
+
+def _plan(context: Context, rows: int) -> dict[str, Any]:
+    config = context.config.train
+    kept = {"batch_size": config.batch_size, "epochs": config.epochs, "warmup": config.warmup}
+    return {"rows": rows, "seed": context.config.seed, **kept}
+
+
+def _pairs(context: Context) -> pa.Table:
+    """Synthesised query -> product text; and each product's title -> the rest of its text."""
+    products = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
+    text = {p["product_id"]: p["text"] for p in products}
+    labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL).sort_by("id").to_pylist()
+    rows = [
+        {"query": r["text"], "product": text[r["product_id"]], "group": r["product_id"]}
+        for r in labels
+        if r["task"] == "queries" and r["product_id"] in text
+    ]
+    if context.config.train.text_pairs:
+        for p in products:
+            rest = p["text"].removeprefix(p["title"]).strip(" .")
+            if rest:
+                rows.append({"query": p["title"], "product": rest, "group": p["product_id"]})
+    return pa.Table.from_pylist(rows, schema=PAIR)
+
+
+def _starting_point(context: Context, work: Folder) -> tuple[str, int]:
+    """Where workers load the encoder from, and how many characters were added to it."""
+    from synthrec.recommenders.bi_encoder import BiEncoder
+
+    config = context.config.train
+    encoder = BiEncoder.load(config.encoder, config.max_query_tokens, config.max_product_tokens)
+    added = 0
+    if config.extend_vocabulary:
+        texts = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["text"])["text"].to_pylist()
+        added = encoder.extend_vocabulary(texts)
+        if added:
+            console.say(f"    the encoder cannot read {added} characters of the corpus; they are added and learnt")
+    folder = (work / "start").make().local
+    encoder.save(folder)
+    return str(folder), added
+
+
+def _publish(checkpoint: Any, start: str, out: Folder) -> None:
+    """The trained weights as a folder that transformers, and BiEncoder.load, read."""
+    import torch
+
+    from synthrec.recommenders.bi_encoder import BiEncoder
+
+    encoder = BiEncoder.load(start)
+    with checkpoint.as_directory() as folder:
+        state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)["model"]
+    encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in state.items()})
+    with tempfile.TemporaryDirectory() as folder:
+        encoder.save(Path(folder))
+        shutil.copytree(folder, (out / "model").make().local, dirs_exist_ok=True)
+
+
+def _history(result: Any) -> list[float]:
+    frame = result.metrics_dataframe
+    return [] if frame is None else [round(float(v), 5) for v in frame["loss"]]
+
+
+STAGE = Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", ("prepare", "curate"), settings, run)

@@ -1,0 +1,148 @@
+"""Bi-encoder: queries and products as unit vectors of one transformer; their dot product is the score.
+
+Trained with InfoNCE over in-batch negatives (van den Oord et al. 2018; for retrieval Karpukhin et al. 2020), gathered
+across ranks with their gradients. Knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+from synthrec import models
+
+HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+Gather = Callable[[Tensor], Tensor]
+
+
+class BiEncoder(nn.Module):
+    def __init__(self, backbone: Any, tokenizer: Any, query_tokens: int = 32, product_tokens: int = 96) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self.query_tokens, self.product_tokens = query_tokens, product_tokens
+
+    @classmethod
+    def load(cls, name: str, query_tokens: int = 32, product_tokens: int = 96) -> BiEncoder:
+        """From 'embedded', a folder or a hub name. A folder that `save` wrote brings its own lengths."""
+        where = models.encoder(name)
+        own = Path(where) / "bi_encoder.json"
+        lengths = json.loads(own.read_text()) if own.is_file() else {}
+        backbone = AutoModel.from_pretrained(where, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(where)
+        return cls(backbone, tokenizer, **({"query_tokens": query_tokens, "product_tokens": product_tokens} | lengths))
+
+    def save(self, folder: Path) -> None:
+        """Weights as safetensors, tokenizer and lengths as JSON: no pickle."""
+        self.backbone.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        lengths = {"query_tokens": self.query_tokens, "product_tokens": self.product_tokens}
+        (folder / "bi_encoder.json").write_text(json.dumps(lengths))
+
+    def extend_vocabulary(self, texts: Sequence[str], least: int = 1) -> int:
+        """Add the Han characters of `texts` that the tokenizer reads as unknown; returns how many.
+
+        An English BERT reads most Chinese as [UNK]. Each new character starts near the mean embedding and is learnt.
+
+        Args:
+            least: add characters that occur at least so often.
+        """
+        counts = Counter(c for text in texts for c in HAN.findall(text))
+        unknown = self.tokenizer.unk_token_id
+        missing = [c for c, n in sorted(counts.items()) if n >= least and self.tokenizer.convert_tokens_to_ids(c) == unknown]
+        if not missing:
+            return 0
+        self.tokenizer.add_tokens(missing)
+        self.backbone.resize_token_embeddings(len(self.tokenizer), mean_resizing=False)
+        weight = self.backbone.get_input_embeddings().weight
+        old = weight.shape[0] - len(missing)
+        with torch.no_grad():
+            mean, spread = weight[:old].mean(0), weight[:old].std(0)
+            noise = torch.randn(len(missing), weight.shape[1], generator=torch.Generator().manual_seed(0))
+            weight[old:] = mean + spread * noise
+        return len(missing)
+
+    def forward(self, texts: list[str], longest: int) -> Tensor:
+        """Unit vectors, shape (len(texts), width): the mean of the last layer over each text's tokens."""
+        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        batch = batch.to(self.backbone.device)
+        hidden = self.backbone(**batch).last_hidden_state
+        mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        query: bool = False,
+        batch_size: int = 64,
+        tick: Callable[[int], object] = lambda done: None,
+    ) -> NDArray[np.float32]:
+        """Vectors in the order of `texts`, shape (n, width). Texts of like length go together, to pad less."""
+        longest = self.query_tokens if query else self.product_tokens
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        out = np.zeros((len(texts), self.width), np.float32)
+        self.eval()
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            with torch.inference_mode():
+                out[rows] = self([texts[i] for i in rows], longest).float().cpu().numpy()
+            tick(len(rows))
+        return out
+
+    @property
+    def width(self) -> int:
+        return int(self.backbone.config.hidden_size)
+
+    def loss(self, batch: dict[str, list[str]], gather: Gather, temperature: float) -> Tensor:
+        """InfoNCE of this rank's queries against the products of all ranks.
+
+        Args:
+            batch: `query`, `product` (texts) and `group` (ids: pairs of one product are no negatives of each other).
+            gather: concatenates a tensor over ranks, in rank order, keeping gradients.
+        """
+        # One pass for both sides: DistributedDataParallel expects one forward a step.
+        queries, products = self._encode_pair(batch)
+        groups = torch.tensor([_group_number(g) for g in batch["group"]], device=queries.device)
+        all_products, all_groups = gather(products), gather(groups)
+        return info_nce(queries, all_products, groups, all_groups, temperature)
+
+    def _encode_pair(self, batch: dict[str, list[str]]) -> tuple[Tensor, Tensor]:
+        return self(batch["query"], self.query_tokens), self(batch["product"], self.product_tokens)
+
+    def parameter_groups(self, learning_rate: float, embedding_rate: float) -> list[dict[str, Any]]:
+        """Token embeddings get their own rate where characters were added: those start unlearnt."""
+        embedding = self.backbone.get_input_embeddings().weight
+        rest = [p for p in self.parameters() if p is not embedding]
+        return [{"params": rest, "lr": learning_rate}, {"params": [embedding], "lr": embedding_rate}]
+
+
+def info_nce(queries: Tensor, products: Tensor, groups: Tensor, all_groups: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of each query's own product against all others that are not of its group.
+
+    Args:
+        queries: (b, d) of this rank; products: (n, d) of all ranks.
+        groups: (b,) and all_groups: (n,) numbers of the products. A query's own product is the first of its group:
+            pairs of one product hold the same text, so any of them is right.
+    """
+    logits = queries @ products.T / temperature
+    same = groups[:, None] == all_groups[None, :]
+    own = same.int().argmax(1)
+    hidden = same & ~nn.functional.one_hot(own, len(all_groups)).bool()
+    return nn.functional.cross_entropy(logits.masked_fill(hidden, -torch.inf), own)
+
+
+def _group_number(group: str) -> int:
+    """A 63-bit number of an id, the same in every process."""
+    import hashlib
+
+    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,130 @@
+"""Fine-tune the bi-encoder with Ray Train: one DDP worker a process, gloo on CPUs, nccl on GPUs, the same code."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import train as ray_train
+from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from synthrec import console
+from synthrec.config import Train
+from synthrec.training.loop import Plan
+
+
+@ray.remote(num_cpus=0)
+class Ticker:
+    """Carries rank 0's progress to the driver's screen."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, float] = {"step": 0, "loss": 0.0}
+
+    def tell(self, step: int, loss: float) -> None:
+        self.state = {"step": step, "loss": loss}
+
+    def ask(self) -> dict[str, float]:
+        return self.state
+
+
+def worker(job: dict[str, Any]) -> None:
+    """What each rank runs."""
+    import torch
+    from accelerate import Accelerator
+
+    from synthrec import schema
+    from synthrec.recommenders.bi_encoder import BiEncoder
+    from synthrec.storage import Folder
+    from synthrec.training import loop
+    from synthrec.training.distributed import gather
+
+    settings, plan = Train(**job["settings"]), Plan(**job["plan"])
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    accelerator = Accelerator(cpu=not settings.use_gpu)
+    encoder = BiEncoder.load(job["start"])
+    groups = encoder.parameter_groups(settings.learning_rate, job["embedding_rate"])
+    model = accelerator.prepare_model(Objective(encoder, settings.temperature, gather).to(accelerator.device))
+    pairs = Folder(*job["pairs"]).read_table(job["schema"])
+
+    def loss(rows: list[int]) -> torch.Tensor:
+        return model(pairs.take(rows).to_pydict())  # type: ignore[no-any-return]
+
+    def report(metrics: dict[str, float], save: Callable[[Path], None]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            if accelerator.is_main_process:
+                save(Path(folder))
+                kept = Checkpoint.from_directory(folder)
+                ray_train.report(metrics, checkpoint=kept, checkpoint_dir_name=f"epoch-{int(metrics['epoch']):04d}")
+            else:
+                ray_train.report(metrics, checkpoint=None, checkpoint_dir_name=f"epoch-{int(metrics['epoch']):04d}")
+
+    def tick(step: int, value: float) -> None:
+        if accelerator.is_main_process:
+            job["ticker"].tell.remote(step, value)
+
+    _ = schema
+    checkpoint = ray_train.get_checkpoint()
+    if checkpoint is None:
+        loop.train(loss, model, groups, plan, accelerator, report, tick)
+    else:
+        with checkpoint.as_directory() as folder:
+            loop.train(loss, model, groups, plan, accelerator, report, tick, Path(folder))
+
+
+def Objective(encoder: Any, temperature: float, gather: Any) -> Any:
+    """The module that DDP wraps: its forward is the loss, so that gradients meet where DDP expects them."""
+    import torch
+
+    class _Objective(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, batch: dict[str, list[str]]) -> Any:
+            return self.encoder.loss(batch, gather, temperature)
+
+    return _Objective()
+
+
+def fit(job: dict[str, Any], settings: Train, name: str, storage: Any, path: str) -> ray_train.Result:
+    """Train to the end, through failures of workers, and from the last checkpoint of a run of this name."""
+    ticker = Ticker.remote()
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config=job | {"ticker": ticker},
+        scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=settings.use_gpu),
+        run_config=RunConfig(
+            name=name,
+            storage_path=path,
+            storage_filesystem=storage,
+            failure_config=FailureConfig(max_failures=settings.max_failures),
+            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    steps = Plan(**job["plan"]).steps(settings.workers) * settings.epochs
+    stop = threading.Event()
+    with console.meter("train", steps, "steps") as meter:
+        watcher = threading.Thread(target=_watch, args=(ticker, meter, stop), daemon=True)
+        watcher.start()
+        try:
+            return trainer.fit()
+        finally:
+            stop.set()
+            watcher.join()
+            _show(ticker, meter)
+
+
+def _watch(ticker: Any, meter: console.Meter, stop: threading.Event) -> None:
+    while not stop.wait(1.0):
+        _show(ticker, meter)
+
+
+def _show(ticker: Any, meter: console.Meter) -> None:
+    state = ray.get(ticker.ask.remote())
+    meter.advance(int(state["step"]) - meter.done, f"loss {state['loss']:.3f}")
