@@ -192,6 +192,12 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
         raise UserError(*_explain(str(path), error)) from None
 
 
+def defaults() -> dict[str, Any]:
+    """Every setting with its default, for a shop whose products are in products.jsonl."""
+    given = {"name": "shop", "run_dir": "runs/shop", "sources": {"products": {"path": "products.jsonl"}}}
+    return Config.model_validate(given).model_dump(mode="json")
+
+
 def _set(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:

@@ -1,1 +1,58 @@
-STAGE=None
+"""curate: labels -> the labels worth training on; each one refused keeps its reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synthrec import console, schema
+from synthrec.config import Config
+from synthrec.curation import STEPS, Aids, Row
+from synthrec.curation.clean import tidy
+from synthrec.errors import UserError
+from synthrec.pipeline import Context, Stage
+
+
+def settings(config: Config) -> Any:
+    return [config.curate.model_dump(), [[step.name, step.task] for step in STEPS]]
+
+
+def run(context: Context) -> dict[str, Any]:
+    rows = (context.inputs["synthesize"] / "labels").read_table(schema.LABEL).to_pylist()
+    products = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
+    by_task: dict[str, list[Row]] = {}
+    for row in rows:
+        by_task.setdefault(row["task"], []).append(row)
+    figures: dict[str, Any] = {task: {"in": len(found), "steps": []} for task, found in by_task.items()}
+    rejects: list[dict[str, str]] = []
+    with console.meter("curate", None, "texts") as meter:
+        known = {product["product_id"]: product for product in products}
+        aids = Aids(context.config, known, _relevance(by_task.get("relevance", [])), meter)
+        for step in STEPS:
+            if step.task not in by_task:
+                continue
+            kept, refused = step.run(by_task[step.task], aids)
+            rejects += [schema.reject("curate", r["id"], reason, detail, r["text"]) for r, reason, detail in refused]
+            by_task[step.task] = kept
+            figures[step.task]["steps"].append({"step": step.name, "kept": len(kept), "refused": len(refused)})
+        meter.note = ", ".join(f"{len(found)} {task}" for task, found in by_task.items()) + " kept"
+    _check(by_task, figures)
+    kept_rows = sorted((row for found in by_task.values() for row in found), key=lambda row: (row["task"], row["id"]))
+    (context.out / "labels").write_table("labels.parquet", schema.table(kept_rows, schema.LABEL))
+    (context.out / "rejects").write_table("rejects.parquet", schema.table(rejects, schema.REJECT))
+    return {task: figures[task] | {"kept": len(found)} for task, found in by_task.items()}
+
+
+def _relevance(rows: list[Row]) -> dict[tuple[str, str], float]:
+    return {(tidy(row["text"]), row["product_id"]): row["scores"][0] for row in rows}
+
+
+def _check(by_task: dict[str, list[Row]], figures: dict[str, Any]) -> None:
+    if "queries" in by_task and not by_task["queries"]:
+        steps = "; ".join(f"{s['step']} refused {s['refused']}" for s in figures["queries"]["steps"])
+        raise UserError(
+            f"no synthetic query is left of {figures['queries']['in']} ({steps})",
+            "look at curate's rejects, then try another model or looser curate settings",
+        )
+
+
+STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run)

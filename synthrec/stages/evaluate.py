@@ -1,1 +1,227 @@
-STAGE=None
+"""evaluate: rank the whole catalogue for every judged query, beside strong baselines, and choose what to deploy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
+from rich.table import Table
+
+from synthrec import console, schema
+from synthrec.config import Config
+from synthrec.evaluation import classification, judgments, metrics, systems
+from synthrec.evaluation.judgments import Query
+from synthrec.evaluation.significance import bootstrap_mean, holm, paired_bootstrap
+from synthrec.evaluation.systems import Ranked
+from synthrec.pipeline import Context, Stage
+from synthrec.retrieval.bm25 import BM25
+from synthrec.sources import readers
+from synthrec.sources.cleaning import language
+
+MEASURES = {
+    "ndcg@10": lambda r: metrics.ndcg(r.ranking, r.gains, 10),
+    "recall@10": lambda r: metrics.recall(r.ranking, r.gains, 10, judgments.RELEVANT),
+    "recall@100": lambda r: metrics.recall(r.ranking, r.gains, 100, judgments.RELEVANT),
+    "mrr@10": lambda r: metrics.mrr(r.ranking, r.gains, 10, judgments.RELEVANT),
+}
+# What each trained system is held against.
+COMPARE = (
+    ("fine-tuned encoder", "zero-shot encoder"),
+    ("BM25 + fine-tuned", "BM25"),
+    ("BM25 + fine-tuned", "BM25 + zero-shot"),
+)
+
+
+def settings(config: Config) -> Any:
+    found = config.evaluate.model_dump()
+    paths = [config.evaluate.judgments, config.evaluate.next_item and config.evaluate.next_item.path]
+    found["stamps"] = [_stamp(path) for path in paths if path]
+    return [found, config.train.encoder, config.seed]
+
+
+def _stamp(path: str) -> Any:
+    from synthrec.config import Source
+
+    return readers.stamp("judgments", Source(path=path))
+
+
+def run(context: Context) -> dict[str, Any]:
+    config = context.config.evaluate
+    catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
+    queries, left_out = _queries(context, catalogue)
+    tune, test = judgments.split(queries, config.tune_share, context.config.seed)
+    result: dict[str, Any] = {"tune_queries": len(tune), "left_out": left_out, "test": None, "sentiment": None}
+    result |= _rank_all(context, catalogue, tune, test)
+    if config.sentiment_from_ratings:
+        result["sentiment"] = _sentiment(context)
+    context.out.write_json("metrics.json", result)
+    _print(result)
+    return {key: result[key] for key in ("test", "sentiment", "winner", "tune_queries", "left_out", "bm25")}
+
+
+def _queries(context: Context, catalogue: pa.Table) -> tuple[list[Query], int]:
+    config = context.config.evaluate
+    found: list[Query] = []
+    left_out = 0
+    if config.judgments:
+        found += judgments.load_graded(config.judgments)
+    if config.next_item:
+        titles = dict(zip(catalogue["product_id"].to_pylist(), catalogue["title"].to_pylist(), strict=True))
+        more, left_out = judgments.load_next_item(config.next_item, titles)
+        found += more
+    if not found:
+        console.warn("no judgments are configured: nothing is measured, and BM25 + fine-tuned is packaged untuned")
+    return found, left_out
+
+
+def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: list[Query]) -> dict[str, Any]:
+    from synthrec.recommenders.bi_encoder import BiEncoder
+
+    ids, texts = catalogue["product_id"].to_pylist(), catalogue["text"].to_pylist()
+    place = {product_id: i for i, product_id in enumerate(ids)}
+    asked = [query.text for query in tune + test]
+    trained = context.inputs["train"].local / "model"
+    with console.meter("encode", 2 * (len(texts) + len(asked)), "texts") as meter:
+        vectors = {}
+        for name, where in (("zero-shot", context.config.train.encoder), ("fine-tuned", str(trained))):
+            config = context.config.train
+            encoder = BiEncoder.load(where, config.max_query_tokens, config.max_product_tokens)
+            products = encoder.encode(texts, tick=meter.advance)
+            vectors[name] = (products, encoder.encode(asked, query=True, tick=meter.advance))
+    np.save((context.out.make()).local / "vectors.npy", vectors["fine-tuned"][0], allow_pickle=False)
+    bm25 = systems.tune_bm25(texts, tune, place)
+    index = BM25.build(texts, **bm25)
+    split = len(tune)
+    ranked: dict[str, tuple[Ranked, Ranked]] = {}
+    weights: dict[str, dict[str, float]] = {"BM25": dict.fromkeys({language(q) for q in asked}, 0.0)}
+    lexical = [systems.lexical(index, part) for part in (tune, test)]
+    ranked["BM25"] = _both(tune, test, place, lexical)
+    for name, (products, queries) in vectors.items():
+        semantic = [systems.semantic(products, queries[:split]), systems.semantic(products, queries[split:])]
+        ranked[f"{name} encoder"] = _both(tune, test, place, semantic)
+        weights[f"{name} encoder"] = dict.fromkeys({language(q) for q in asked}, 1.0)
+        fusion = f"BM25 + {name}"
+        weights[fusion] = systems.tune_weights(lexical[0], semantic[0], tune, place) if tune else {}
+        mixed = [systems.fused(one, other, weights[fusion], part)
+                 for one, other, part in zip(lexical, semantic, (tune, test), strict=True)]  # fmt: skip
+        ranked[fusion] = _both(tune, test, place, mixed)
+    return {
+        "bm25": bm25,
+        "winner": _winner(ranked, weights),
+        "weights": weights,
+        "test": _measure(context, {name: found for name, (_, found) in ranked.items()}) if test else None,
+    }
+
+
+def _both(tune: list[Query], test: list[Query], place: dict[str, int], score: list[Any]) -> tuple[Ranked, Ranked]:
+    return systems.rank(tune, place, score[0]), systems.rank(test, place, score[1])
+
+
+def _winner(ranked: dict[str, tuple[Ranked, Ranked]], weights: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """The deployable system that did best on the queries to tune on: the test stays unseen until the choice is made.
+
+    Serving holds the fine-tuned encoder, so a zero-shot system is a baseline and not a candidate.
+    """
+    candidates = ["BM25", "fine-tuned encoder", "BM25 + fine-tuned"]
+    marks = {name: metrics.mean(ranked[name][0].ndcg())[0] for name in candidates}
+    best = "BM25 + fine-tuned" if any(np.isnan(m) for m in marks.values()) else max(marks, key=marks.__getitem__)
+    return {"system": best, "weights": weights[best], "tune_ndcg@10": marks}
+
+
+def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
+    samples, seed = context.config.evaluate.bootstrap, context.config.seed
+    values = {name: {m: f(found) for m, f in MEASURES.items()} for name, found in ranked.items()}
+    queries = next(iter(ranked.values())).queries
+    tongues = np.array([q.language for q in queries])
+    rows = []
+    table: dict[str, Any] = {}
+    for name, by_measure in values.items():
+        table[name] = {m: asdict(bootstrap_mean(v, samples, seed)) for m, v in by_measure.items()}
+        table[name]["by_language"] = {
+            tongue: {m: metrics.mean(v[tongues == tongue])[0] for m, v in by_measure.items()}
+            for tongue in sorted(set(tongues))
+        }
+        for i, query in enumerate(queries):
+            rows.append({"system": name, "query_id": query.query_id, **{m: v[i] for m, v in by_measure.items()}})
+    context.out.write_table("per_query.parquet", pa.Table.from_pylist(rows))
+    tests = []
+    for a, b in COMPARE:
+        found = paired_bootstrap(values[a]["ndcg@10"], values[b]["ndcg@10"], samples, seed)
+        tests.append({"system": a, "baseline": b, **asdict(found)})
+    for one, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
+        one["p_holm"] = p
+        one["verdict"] = _verdict(one)
+    counts = {t: int((tongues == t).sum()) for t in sorted(set(tongues))}
+    excluded = sum(len(q.exclude) for q in queries)
+    return {"queries": len(queries), "languages": counts, "systems": table, "comparisons": tests, "excluded": excluded}
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    if one["low"] > 0:
+        return "better"
+    return "worse" if one["high"] < 0 else "no difference shown"
+
+
+def _sentiment(context: Context) -> dict[str, Any] | None:
+    """The LLM's sentiment against the shoppers' ratings: 4-5 positive, 1-2 negative, 3 left out."""
+    corpus = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["doc_id", "kind", "fields"])
+    reviews = corpus.filter(pads.field("kind") == "review").to_pylist()
+    rating = {r["doc_id"]: int(v) for r in reviews if (v := schema.strings(r["fields"]).get("rating"))}
+    gold = {doc: "positive" if v >= 4 else "negative" for doc, v in rating.items() if v != 3}
+    asked = (context.inputs["synthesize"] / "requests" / "sentiment").read_table(schema.REQUEST, ["id", "fields"])
+    doc_of = {r["id"]: schema.strings(r["fields"])["review"] for r in asked.to_pylist()}
+    out = {}
+    for name, stage in (("as the LLM scored it", "synthesize"), ("calibrated", "curate")):
+        labels = (context.inputs[stage] / "labels").read_table(schema.LABEL).to_pylist()
+        labels = [r for r in labels if r["task"] == "sentiment" and doc_of.get(r["request_id"]) in gold]
+        if not labels:
+            return None
+        out[name] = {
+            tongue: _classified(gold, doc_of, [r for r in labels if tongue in ("all", r["language"])])
+            for tongue in ("all", *sorted({r["language"] for r in labels}))
+        }
+    return out
+
+
+def _classified(gold: dict[str, str], doc_of: dict[str, str], labels: list[dict[str, Any]]) -> dict[str, Any]:
+    truth = [gold[doc_of[r["request_id"]]] for r in labels]
+    found = classification.scores(truth, [r["label"] for r in labels])
+    return {**found, "auc": classification.auc([t == "positive" for t in truth], [r["scores"][0] for r in labels])}
+
+
+def _print(result: dict[str, Any]) -> None:
+    if result["test"]:
+        _print_ranking(result["test"])
+    for name, by_language in (result["sentiment"] or {}).items():
+        one = by_language["all"]
+        console.say(
+            f"    sentiment, {name}: precision {one['precision']:.3f}, recall {one['recall']:.3f}, F1 {one['f1']:.3f} "
+            f"(macro), AUC {one['auc']:.3f}, against {one['support']:.0f} ratings"
+        )
+
+
+def _print_ranking(test: dict[str, Any]) -> None:
+    tongues = list(test["languages"])
+    title = f"{test['queries']} test queries, whole catalogue ranked; [low, high] is the 95% interval"
+    table = Table("system", *MEASURES, *[f"ndcg@10 {t}" for t in tongues], title=title, title_justify="left")
+    for name, by_measure in test["systems"].items():
+        cells = [_cell(by_measure[m], m == "ndcg@10") for m in MEASURES]
+        cells += [f"{by_measure['by_language'][t]['ndcg@10']:.3f}" for t in tongues]
+        table.add_row(name, *cells)
+    console.console.print(table)
+    for one in test["comparisons"]:
+        console.say(
+            f"    {one['system']} against {one['baseline']}: {one['mean']:+.3f} NDCG@10 "
+            f"[{one['low']:+.3f}, {one['high']:+.3f}], p {one['p_holm']:.3f}: {one['verdict']}"
+        )
+
+
+def _cell(value: dict[str, float], interval: bool) -> str:
+    return f"{value['mean']:.3f}" + (f" \\[{value['low']:.3f}, {value['high']:.3f}]" if interval else "")
+
+
+NEEDS = ("prepare", "synthesize", "curate", "train")
+STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run)

@@ -1,1 +1,53 @@
-STAGE=None
+"""package: the system that evaluation chose -> a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+import synthrec
+from synthrec import bundle, console, schema
+from synthrec.config import Config
+from synthrec.pipeline import Context, Stage
+from synthrec.retrieval.bm25 import BM25
+
+
+def settings(config: Config) -> Any:
+    return bundle.FORMAT
+
+
+def run(context: Context) -> dict[str, Any]:
+    tuned = context.inputs["evaluate"].read_json("metrics.json")
+    catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
+    folder = context.out.local
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    shutil.copytree(context.inputs["train"].local / "model", folder / "model")
+    vectors = np.load(context.inputs["evaluate"].local / "vectors.npy", allow_pickle=False)
+    winner = tuned["winner"]
+    lineage = {name: m["fingerprint"] for name, m in context.manifests.items()}
+    manifest = bundle.write(
+        folder,
+        catalogue,
+        vectors,
+        BM25.build(catalogue["text"].to_pylist(), **tuned["bm25"]),
+        {
+            "name": context.config.name,
+            "made": datetime.now(UTC).isoformat(),
+            "synthrec": synthrec.__version__,
+            "system": winner["system"],
+            "weights": winner["weights"],
+            "metrics": tuned["test"]["systems"][winner["system"]] if tuned["test"] else {},
+            "lineage": lineage,
+        },
+    )
+    bundle.check(folder)
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    console.say(f"    {manifest['system']} over {manifest['products']} products, {size / 1e6:.0f} MB: {folder}")
+    return {"system": winner["system"], "products": manifest["products"], "bytes": size}
+
+
+NEEDS = ("prepare", "synthesize", "curate", "train", "evaluate")
+STAGE = Stage("package", "builds the bundle that serve loads", NEEDS, settings, run)

@@ -1,0 +1,23 @@
+"""Duplicates of one product's queries: the same words, in whatever order."""
+
+from __future__ import annotations
+
+from synthrec.curation.base import Aids, Refused, Row, split
+from synthrec.retrieval.tokens import words
+
+
+def duplicates(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+    """Keep the first (by id, so that any order of files gives the same) of a product's queries with the same words."""
+    first: dict[tuple[str, frozenset[str]], str] = {}
+
+    def why(row: Row) -> tuple[str, str] | None:
+        key = (row["product_id"], frozenset(words(row["text"])) or frozenset([row["text"]]))
+        kept = first.setdefault(key, row["id"])
+        return None if kept == row["id"] else ("duplicate", f"says what {kept} says")
+
+    return split(sorted(rows, key=lambda row: row["id"]), why)
+
+
+def repeated_ids(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+    """A row written twice by a batch that was run again is one row, and no refusal."""
+    return list({row["id"]: row for row in rows}.values()), []

@@ -1,0 +1,110 @@
+"""Real judgments: queries, and what is right for each. Synthetic rows never come here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from synthrec import schema
+from synthrec.config import NextItem
+from synthrec.errors import UserError
+from synthrec.sources.cleaning import language
+from synthrec.storage import filesystem
+
+# Gains of the ESCI challenge (Reddy et al. 2022).
+GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+RELEVANT = 1.0  # recall and MRR count Exact alone
+
+
+@dataclass(frozen=True)
+class Query:
+    """One judged query. Products that are not in `gains` count as irrelevant; `exclude` are never ranked."""
+
+    query_id: str
+    text: str
+    language: str
+    gains: dict[str, float]
+    exclude: tuple[str, ...] = field(default=())
+
+
+def load_graded(path: str) -> list[Query]:
+    """A JSONL file with query, language and lists of product ids under E, S, C, I."""
+    fs, where = filesystem(path)
+    try:
+        with fs.open_input_stream(where) as stream:
+            lines = stream.read().decode("utf-8").splitlines()
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise UserError(f"evaluate.judgments: cannot read {path}: {error}", "give the path of a UTF-8 JSONL file") from None
+    return [_graded(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _graded(path: str, number: int, line: str) -> Query:
+    try:
+        row = json.loads(line)
+        gains = {product: gain for grade, gain in GAINS.items() for product in row.get(grade, [])}
+        text = row["query"]
+        return Query(str(row.get("query_id", number)), text, row.get("language") or language(text), gains)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path}:{number}: not a judgment ({type(error).__name__}: {error})",
+            'write rows as {"query": "...", "language": "en", "E": [ids], "S": [], "C": [], "I": []}',
+        ) from None
+
+
+def load_next_item(settings: NextItem, titles: dict[str, str]) -> tuple[list[Query], int]:
+    """Queries from behaviour: the last product of a history stands for the query, the next one bought is the answer.
+
+    Returns:
+        The queries (a product of the history is never ranked), and how many rows had no product left to ask with, or
+        a target that the catalogue does not hold.
+    """
+    fs, path = filesystem(settings.path)
+    try:
+        rows = pq.read_table(path, filesystem=fs, columns=[settings.history, settings.target]).to_pylist()
+    except (FileNotFoundError, KeyError, OSError) as error:
+        raise UserError(f"evaluate.next_item: cannot read {settings.path}: {error}", "check path, history, target") from None
+    found: list[Query] = []
+    for number, row in enumerate(rows):
+        history = [str(p) for p in row[settings.history] if str(p) != settings.padding and str(p) in titles]
+        target = str(row[settings.target])
+        if not history or target not in titles:
+            continue
+        text = titles[history[-1]]
+        seen = tuple(p for p in dict.fromkeys(history) if p != target)
+        found.append(Query(f"{number}", text, language(text), {target: 1.0}, seen))
+    if settings.max_queries and len(found) > settings.max_queries:
+        found = sorted(found, key=lambda q: schema.row_id(q.query_id))[: settings.max_queries]
+    return found, len(rows) - len(found)
+
+
+def split(queries: Iterable[Query], share: float, seed: int) -> tuple[list[Query], list[Query]]:
+    """(to tune on, to test on), the same share of each language, by a hash of the query's id."""
+    tune: list[Query] = []
+    test: list[Query] = []
+    groups: dict[str, list[Query]] = {}
+    for query in queries:
+        groups.setdefault(query.language, []).append(query)
+    for group in groups.values():
+        ranked = sorted(group, key=lambda q: schema.row_id(seed, q.query_id, q.text))
+        cut = round(share * len(ranked))
+        tune += ranked[:cut]
+        test += ranked[cut:]
+    return tune, test
+
+
+def arrays(queries: list[Query], place: dict[str, int]) -> tuple[list[dict[int, float]], list[Any]]:
+    """Gains and exclusions by position in the catalogue. A judged product that is not there can not be found: it is
+    kept under a position of its own beyond the catalogue, so that it still counts in the ideal ranking."""
+    import numpy as np
+
+    gains: list[dict[int, float]] = []
+    excluded: list[Any] = []
+    for query in queries:
+        lost = iter(range(len(place), len(place) + len(query.gains)))
+        gains.append({place[p] if p in place else next(lost): g for p, g in query.gains.items()})
+        excluded.append(np.array([place[p] for p in query.exclude if p in place], dtype=np.int64))
+    return gains, excluded

@@ -1,0 +1,88 @@
+"""Metrics of full rankings: every product ranked for every query, never a sample (Krichene & Rendle 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ranking = NDArray[np.int64]
+Values = NDArray[np.float64]
+Gains = Sequence[dict[int, float]]
+
+
+def rank(scores: NDArray[np.float32], depth: int, exclude: Sequence[NDArray[np.int64]] | None = None) -> Ranking:
+    """Best items first, ties broken by the lower position.
+
+    Args:
+        scores: (queries, items).
+        depth: how many to rank.
+        exclude: for each query the items never ranked.
+
+    Returns:
+        (queries, depth) positions, -1 where fewer items are left.
+
+    Raises:
+        ValueError: if a score is NaN or depth exceeds the items.
+    """
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN")
+    if depth > scores.shape[1]:
+        raise ValueError(f"depth {depth} exceeds {scores.shape[1]} items")
+    keys = -scores.astype(np.float32, copy=True)
+    for row, items in enumerate(exclude or ()):
+        keys[row, items] = np.inf
+    if depth < scores.shape[1]:
+        cut = np.partition(keys, depth - 1, axis=1)[:, depth - 1 : depth]
+    else:
+        cut = np.full((len(keys), 1), np.inf, np.float32)
+    out = np.full((len(keys), depth), -1, np.int64)
+    for row in range(len(keys)):  # items tied at the cut are all looked at, so that the lower position wins
+        near = np.flatnonzero(keys[row] <= cut[row])
+        best = near[np.argsort(keys[row, near], kind="stable")][:depth]
+        best = best[keys[row, best] < np.inf]
+        out[row, : len(best)] = best
+    return out
+
+
+def gains_at(ranking: Ranking, gains: Gains) -> Values:
+    """The gain of each ranked item, shape of `ranking`."""
+    return np.array([[g.get(int(i), 0.0) for i in row] for row, g in zip(ranking, gains, strict=True)]).reshape(ranking.shape)
+
+
+def ndcg(ranking: Ranking, gains: Gains, k: int) -> Values:
+    """Normalised discounted cumulative gain (Järvelin & Kekäläinen 2002), linear gain, log2 discount; (queries,).
+
+    The ideal is taken from all judged items. NaN for a query with no positive gain.
+    """
+    found = gains_at(ranking[:, :k], gains)
+    discount = 1 / np.log2(np.arange(2, found.shape[1] + 2))
+    ideal = [sorted(g.values(), reverse=True)[:k] for g in gains]
+    best = np.array([sum(v / np.log2(i + 2) for i, v in enumerate(values)) for values in ideal])
+    return _ratio((found * discount).sum(1), best)
+
+
+def recall(ranking: Ranking, gains: Gains, k: int, relevant_from: float = 1.0) -> Values:
+    """Share of the relevant items among the first k; (queries,). NaN for a query without any."""
+    hits = (gains_at(ranking[:, :k], gains) >= relevant_from).sum(1)
+    return _ratio(hits, np.array([sum(v >= relevant_from for v in g.values()) for g in gains]))
+
+
+def mrr(ranking: Ranking, gains: Gains, k: int, relevant_from: float = 1.0) -> Values:
+    """One over the place of the first relevant item, 0 beyond k; (queries,). NaN for a query without any."""
+    hits = gains_at(ranking[:, :k], gains) >= relevant_from
+    first = np.where(hits.any(1), 1 / (hits.argmax(1) + 1), 0.0)
+    return _ratio(first, np.array([float(any(v >= relevant_from for v in g.values())) for g in gains]))
+
+
+def mean(values: Values) -> tuple[float, int]:
+    """Mean over the queries that have a value, and how many they are; (nan, 0) when none has."""
+    known = values[~np.isnan(values)]
+    return (float(known.mean()), len(known)) if len(known) else (float("nan"), 0)
+
+
+def _ratio(above: NDArray[np.generic], below: NDArray[np.generic]) -> Values:
+    out = np.full(len(below), np.nan)
+    np.divide(above, below, out=out, where=below > 0)
+    return out

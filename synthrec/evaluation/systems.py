@@ -1,0 +1,99 @@
+"""The systems that evaluation compares, as scores of every product for every query, and how they are tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from synthrec.evaluation import metrics
+from synthrec.evaluation.judgments import Query, arrays
+from synthrec.retrieval.bm25 import BM25
+from synthrec.retrieval.hybrid import Scores, convex
+from synthrec.retrieval.tokens import words
+from synthrec.sources.cleaning import clean, language
+
+K1 = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0)
+B = (0.0, 0.3, 0.6, 0.75, 0.9)
+WEIGHTS = tuple(i / 20 for i in range(21))
+DEPTH = 100
+CHUNK = 512  # queries ranked at once: bounds the memory of the score matrix
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Rankings of some queries, shape (queries, DEPTH), positions in the catalogue."""
+
+    queries: list[Query]
+    ranking: metrics.Ranking
+    gains: list[dict[int, float]]
+
+    def ndcg(self, k: int = 10) -> Scores:
+        return metrics.ndcg(self.ranking, self.gains, k)
+
+
+def rank(queries: list[Query], place: dict[str, int], score: Callable[[Sequence[int]], Scores]) -> Ranked:
+    """Rank the whole catalogue for each query. `score` gives (n, products) for n query numbers."""
+    gains, excluded = arrays(queries, place)
+    depth = min(DEPTH, len(place))
+    parts = [np.zeros((0, depth), np.int64)]
+    for start in range(0, len(queries), CHUNK):
+        rows = range(start, min(start + CHUNK, len(queries)))
+        parts.append(metrics.rank(score(rows), depth, excluded[rows.start : rows.stop]))
+    return Ranked(queries, np.concatenate(parts), gains)
+
+
+def lexical(index: BM25, queries: list[Query]) -> Callable[[Sequence[int]], Scores]:
+    return lambda rows: np.stack([index.scores(clean(queries[i].text)) for i in rows])
+
+
+def semantic(vectors: Scores, asked: Scores) -> Callable[[Sequence[int]], Scores]:
+    return lambda rows: asked[list(rows)] @ vectors.T
+
+
+def fused(
+    one: Callable[[Sequence[int]], Scores],
+    other: Callable[[Sequence[int]], Scores],
+    weights: dict[str, float],
+    queries: list[Query],
+) -> Callable[[Sequence[int]], Scores]:
+    """Lexical and semantic scores with each query's language's weight, as retrieval.hybrid serves them."""
+
+    def score(rows: Sequence[int]) -> Scores:
+        share = np.array([[weights.get(language(queries[i].text), 0.5)] for i in rows], np.float32)
+        return convex(one(rows), other(rows), share)  # type: ignore[arg-type]
+
+    return score
+
+
+def tune_bm25(texts: list[str], queries: list[Query], place: dict[str, int]) -> dict[str, float]:
+    """The k1 and b with the best NDCG@10 on the queries to tune on; the usual ones where there are none."""
+    if not queries:
+        return {"k1": 1.2, "b": 0.75}
+    documents = [words(text) for text in texts]
+    best: tuple[float, float, float] = (-1.0, 1.2, 0.75)
+    for k1 in K1:
+        for b in B:
+            found = rank(queries, place, lexical(BM25.from_words(documents, k1, b), queries))
+            best = max(best, (metrics.mean(found.ndcg())[0], k1, b))
+    return {"k1": best[1], "b": best[2]}
+
+
+def tune_weights(
+    one: Callable[[Sequence[int]], Scores],
+    other: Callable[[Sequence[int]], Scores],
+    queries: list[Query],
+    place: dict[str, int],
+) -> dict[str, float]:
+    """The semantic share with the best NDCG@10, for each language of the queries to tune on."""
+    tongues = [language(query.text) for query in queries]
+    values = {}
+    for weight in WEIGHTS:
+        found = rank(queries, place, fused(one, other, dict.fromkeys(tongues, weight), queries)).ndcg()
+        for tongue in set(tongues):
+            mean, _ = metrics.mean(found[[t == tongue for t in tongues]])
+            values[tongue, weight] = mean
+    # Of equal weights the one nearest the middle: it leans on neither.
+    pick = {t: max(WEIGHTS, key=lambda w: (values[t, w], -abs(w - 0.5))) for t in set(tongues)}
+    return dict(sorted(pick.items()))
