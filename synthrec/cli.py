@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +40,8 @@ def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
     from synthrec.reports import run_report
 
     pipeline = Pipeline(config, stages())
-    with pipeline.root.locked():
+    log = (pipeline.root.local if pipeline.root.is_local else Path(tempfile.gettempdir())) / "logs" / "frameworks.log"
+    with pipeline.root.locked(), console.hushed(log):
         for name in names or list(pipeline.stages):
             pipeline.run(name)
         if names is None:

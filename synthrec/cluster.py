@@ -12,7 +12,6 @@ from synthrec.errors import UserError
 
 # Set before Ray is imported, or its workers do not see them.
 QUIET = {
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # the C++ core writes straight to stderr
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",

@@ -78,6 +78,7 @@ class QueriesTask(Settings):
 
 class RelevanceTask(Settings):
     candidates: Annotated[int, Field(ge=0)] = Field(default=1, description="rival products scored beside each query's own")
+    max_queries: Positive | None = None
 
 
 class SentimentTask(Settings):

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def hushed(log: Path) -> Iterator[None]:
+    """Send all that frameworks write to the terminal, from Python or C++, to a log file; only `console` is seen.
+
+    Raises whatever the block raises, with the terminal given back first.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    flush()
+    saved = [os.dup(1), os.dup(2)]
+    before = console.file
+    with log.open("ab") as file, os.fdopen(os.dup(2), "w", encoding="utf-8") as screen:
+        console.file = screen
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            flush()
+            console.file = before
+            for descriptor, real in zip((1, 2), saved, strict=True):
+                os.dup2(real, descriptor)
+                os.close(real)
 
 LOG_SECONDS = 15.0
 

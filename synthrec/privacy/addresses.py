@@ -18,22 +18,29 @@ def addresses(text: str) -> Iterator[tuple[int, int]]:
 
 # --- English: [Flat 3,] 12 Oxford Street[, Flat 3][, London][ W1D 1AB]
 
-_SURE_SUFFIX = "street|st|road|rd|lane|ln|avenue|ave|boulevard|blvd|crescent|parkway|pkwy|highway|hwy|mews|gardens"
+_SURE_SUFFIX = (
+    r"street|road|lane|avenue|boulevard|crescent|parkway|highway|mews|gardens|(?:st|rd|ln|ave|blvd|pkwy|hwy)\.?"
+)
 # These also end product names ("128 GB Flash Drive", "2 Large Square"), so they need more evidence around them.
 _UNSURE_SUFFIX = (
-    "way|place|row|hill|square|close|court|drive|dr|terrace|park|green|grove|walk|view|rise|circle|trail|loop"
+    r"way|place|row|hill|square|close|court|drive|dr\.?|terrace|park|green|grove|walk|view|rise|circle|trail|"
+    "loop|yard|steps|cottages?|bank|quay|wharf|gate|croft|parade|plaza|alley|passage|vale|mount"
 )
 _STREET = re.compile(
     r"(?<![0-9A-Za-z$£€¥.])(?<![0-9],)[0-9]{1,5}[A-Za-z]?(?:[-/][0-9]{1,4}[A-Za-z]?)?,? {1,2}"
     r"((?:(?:[A-Za-z][A-Za-z'’.-]{0,20}|[0-9]{1,3}(?:st|nd|rd|th)) ){1,4}?)"
-    rf"((?:{_SURE_SUFFIX})|(?:{_UNSURE_SUFFIX}))(?![0-9A-Za-z'’-])\.?"
+    rf"((?:{_SURE_SUFFIX})|(?:{_UNSURE_SUFFIX}))(?![0-9A-Za-z'’-])"
     r"(?! (?:bik|bicycl|cycl|trip|test|tyre|tire|rac|runn|styl|sign|lamp|light|map|wear|shoe|noise)[a-z]*)"
     r"(?: (?:north|south|east|west|[ns][ew]?|[ew])(?![0-9A-Za-z]))?",
     re.IGNORECASE,
 )
 _PO_BOX = re.compile(r"(?<![A-Za-z])P\.? ?O\.? ?Box [0-9]{1,6}(?![0-9])", re.IGNORECASE)
 _UNIT = r"(?:flat|apt|apartment|unit|suite|ste|room|rm|building|bldg|block|floor|studio)"
-_LEFT = re.compile(rf"(?<![A-Za-z])(?:{_UNIT}\.? ?#?[0-9A-Za-z]{{1,5}},? ?){{0,3}}(?:no\.? ?|#)?$", re.IGNORECASE)
+_HOUSE = "(?:(?-i:[A-Z])[A-Za-z'’]{1,20} ){1,3}(?-i:House|Cottage|Farm|Lodge|Hall|Court|Tower|Villa|Building),? "
+_LEFT = re.compile(
+    rf"(?<![A-Za-z])(?:{_HOUSE})?(?:{_UNIT}\.? ?#?[0-9A-Za-z]{{1,5}},? ?){{0,3}}(?:no\.? ?|#|{_UNIT}\.? )?$",
+    re.IGNORECASE,
+)
 _POSTCODE = (
     r"(?:,? ?(?:[A-Z]{2},? )?[0-9]{5}(?:-[0-9]{4})?(?![-0-9A-Za-z])"  # IL 62704
     r"|,? ?[A-Za-z]{1,2}[0-9][0-9A-Za-z]? ?[0-9][A-Za-z]{2}(?![0-9A-Za-z]))"  # W1D 1AB
@@ -51,8 +58,8 @@ _RIGHT = re.compile(
 )
 _LEAD_IN = re.compile(r"(?:(?<![a-z])(?:at|to|on|is|near|address|live[sd]?|home)|[:(]) *$", re.IGNORECASE)
 _MEASURES = frozenset(
-    "gb tb mb usb flash hard disk ssd inch inches ft feet foot cm mm km metre metres meter meters mile miles yard "
-    "kg lb lbs oz piece pieces pack packs pcs player players star stars set sets pair pairs size items times percent "
+    "gb tb mb usb flash power hard disk ssd inch inches ft feet foot cm mm km metre metres meter meters mile miles "
+    "yard kg lb lbs oz piece pieces pack packs pcs player players star stars set sets pair pairs size items times percent "
     "year years month months week weeks day days hour hours minute minutes min mins people way lane".split()
 )
 _FUNCTION_WORDS = frozenset(
@@ -98,21 +105,21 @@ _DOOR = "(?:[0-9A-Za-z]{1,5}(?:-[0-9A-Za-z]{1,5}){0,2}|[一二三四五六七八
 _ESTATE = "(?:小区|花园|公寓|家园|新村|花苑|苑|大厦|广场|公馆|山庄|别墅|宿舍|社区|园区|华府|名城|学校|大学|学院|医院)"
 _NOT_GOODS = "(?!色|码|线|店|柜|电池|链接)"  # 2号色, 5号电池
 _PART = (
-    f"(?:(?:-?{_DOOR}(?:号楼|号院|号|栋|幢|座|塔|单元|楼|层|室|房|户|门|弄|院)"
-    f"|[ ,]{{1,2}}{_DOOR}(?:号楼|号院|栋|幢|座|单元|楼|层|室)){_NOT_GOODS})"
+    f"(?:(?:-?{_DOOR}(?:号楼|号院|号|栋|幢|座|塔|单元|楼|层|室|房|户|门(?!口)|弄|院)"
+    f"|[ ,]{{1,2}}[0-9A-Za-z]{{1,5}}(?:号楼|号院|栋|幢|座|单元|楼|层|室)){_NOT_GOODS})"
 )
-_ROOM = "(?:(?<=[栋幢座元楼])[ -]?[0-9]{3,4}(?![0-9元块件个斤天年月.]))"
+_ROOM = "(?:(?<=[栋幢座元楼门])[ -]?[0-9]{3,4}(?![0-9元块件个斤天年月.]))"
 _ANCHOR = re.compile(
     f"(?P<road>(?:路|街|大道|街道|巷|弄|胡同|村|镇)(?:{_NUM}(?:组|队|社))? ?"
-    f"[甲乙丙]?{_NUM}(?:[-之][0-9]{{1,4}})?(?:号楼|号院|号|弄){_NOT_GOODS})"
-    f"|(?P<estate>{_ESTATE}(?:{_NUM}期)? ?{_DOOR}(?:号楼|栋|幢|座|单元))"
-    f"|(?<![0-9A-Za-z])[0-9]{{1,3}}(?:栋|幢|号楼)(?={_PART}|{_ROOM})"
+    f"(?:[甲乙丙]?{_NUM}(?:[-之][0-9]{{1,4}})?(?:号楼|号院|号)|[0-9]{{1,4}}弄){_NOT_GOODS})"
+    f"|(?P<estate>(?:{_ESTATE}|(?<={_HAN}{{2}})(?<![家这那哪店院手屋])里(?={_DOOR}(?:号楼|栋)))(?:{_NUM}期)? ?{_DOOR}(?:号楼|栋|幢|座|单元))"
+    f"|(?<![0-9A-Za-z])[0-9]{{1,3}}(?:栋|幢|号楼)(?=-?{_DOOR}(?:单元|室|房|户)|{_ROOM})"
 )
 # What people write before an address. Chosen not to occur in place names: 谢 alone would cut 谢岗镇, 发 alone 发展路.
 _BEFORE = re.compile(
     "我们|你们|他们|咱们|我家|你家|她家|他家|我公司|公司|我|你好|您好|你|您|他|她|的|了|吗|呢|吧|啊|呀|哦|嗯|请|谢谢|麻烦|帮|忙|就|这|那个|那边|"
     "怎|是|在|到|给|把|被|跟|也|都|要|想|说|买|改成|换成|改为|换为|写成|收件人|收货|收|寄|送|住|地址为|地址|位于|发(?!展|达|祥)|"
-    "退回|发回|邮回|有|楼下|楼上|旁边|对面|附近|邮到|至于|送至|寄至|发至|派至|快递|电话|手机|号码|单号|订单|号(?!路|街)"
+    "退回|发回|邮回|有|楼下|楼上|旁边|对面|附近|前面|后面|里面|边上|去|(?<!解)放|写|单位|[爸妈爷奶姐哥弟妹叔姨舅婆]家|邮到|至于|送至|寄至|发至|派至|快递|电话|手机|号码|单号|订单|号(?!路|街)"
 )
 _ADMIN = "省市区县镇乡道旗州盟村"
 _PROVINCE = re.compile(
@@ -121,7 +128,7 @@ _PROVINCE = re.compile(
 )
 _NOT_ROAD = frozenset("线路 电路 思路 套路 半路 一路 走路 迷路 铁路 网路 马路 水路 公路 门路 出路 逛街 上街".split())
 # Right of a house number: an estate or tower by name, if a building in it follows, then buildings, floors and rooms.
-_NAMED = f"(?:[,(]? ?(?:(?!{_BEFORE.pattern}){_HAN}){{2,10}}?\\)?(?={_DOOR}(?:号楼|栋|幢|座|塔|单元)))"
+_NAMED = f"(?:[,(]? ?(?:(?!{_BEFORE.pattern}){_HAN}){{2,10}}?\\)?(?={_DOOR}(?:号楼|栋|幢|座|塔|单元|层|室)))"
 _MORE = re.compile(f"{_NAMED}?{_PART}|{_ROOM}")
 _LONGEST_SIDE = 30
 

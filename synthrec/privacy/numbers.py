@@ -14,6 +14,8 @@ from stdnum import ean, luhn
 from stdnum.cn import ric
 from stdnum.exceptions import ValidationError
 
+from synthrec.privacy.orders import WAYBILL
+
 _RUN = re.compile(r"[0-9]+(?:[ .()-]{1,3}[0-9]+)*")
 _DIGITS = re.compile(r"[0-9]+")
 _MOST_GROUPS = 6  # in part of a run; a whole run may be spelt out digit by digit
@@ -30,7 +32,7 @@ class Number(NamedTuple):
     alone: bool
 
 
-_CHECK_X = re.compile("[ .-]?[Xx](?![0-9A-Za-z])")
+_CHECK_X = re.compile("[ .-]?[Xx](?![0-9])")
 
 
 def resident_ids(text: str) -> Iterator[tuple[int, int]]:
@@ -62,19 +64,22 @@ def _is_resident_id(digits: str) -> bool:
 _BARCODE_WORD = re.compile(
     r"(?:isbn|ean|upc|gtin|barcode|条形?码|书号|货号)(?:-?1[03])?(?:号|码|is|是|为|[\s:.#-]){0,4}$", re.IGNORECASE
 )
-_CARRIER_PREFIX = re.compile("(?<![A-Za-z])[A-Za-z]{2}$")
 
 
 def bank_cards(text: str) -> Iterator[tuple[int, int]]:
     """Yield the `(start, end)` of every bank card number (13 to 19 digits, Luhn) in the folded `text`."""
     for number in _numbers(text, 13, 19):
-        if not _plain(number.gaps) or min(number.sizes[:-1], default=4) < 3 or not _is_card(number.digits):
+        if not (_plain(number.gaps) and _is_grouped_like_card(number.sizes) and _is_card(number.digits)):
             continue
         before = text[max(0, number.start - 20) : number.start]
-        is_waybill = len(number.digits) <= 15 and number.alone and _CARRIER_PREFIX.search(before)
+        is_waybill = len(number.sizes) == 1 and number.start >= 2 and WAYBILL.match(text, number.start - 2)
         is_mailbox = text[number.end : number.end + 1] == "@"
         if not (is_waybill or is_mailbox or _BARCODE_WORD.search(before)):
             yield number.start, number.end
+
+
+def _is_grouped_like_card(sizes: tuple[int, ...]) -> bool:
+    return len(sizes) == 1 or (sizes[0] in (4, 6) and min(sizes[:-1]) >= 3)
 
 
 def _is_card(digits: str) -> bool:
@@ -118,12 +123,15 @@ def _is_phone(text: str, number: Number) -> bool:
     trunk = number.sizes[0] == 1 and number.digits[0] == "1"  # 1-415-555-0132
     if min(number.sizes[trunk:], default=0) < 3:
         return False
+    before = text[max(0, number.start - 30) : number.start]
+    if len(number.digits) <= 12 and _PHONE_WORD.search(before):
+        return True
+    if before[-1:].isascii() and before[-1:].isalpha():  # a model: S825-521 8208
+        return False
     if _NORTH_AMERICAN.fullmatch(number.digits) and _is_grouped_like_north_american(number):
         return True
-    if _LANDLINE.fullmatch(number.digits) and (number.digits.startswith("07") or 3 <= number.sizes[0] <= 5):
-        return True
-    before = text[max(0, number.start - 30) : number.start]
-    return len(number.digits) <= 12 and _PHONE_WORD.search(before) is not None
+    is_uk_mobile = number.digits.startswith("07") and len(number.digits) == 11
+    return bool(_LANDLINE.fullmatch(number.digits)) and (is_uk_mobile or 3 <= number.sizes[0] <= 5)
 
 
 def _is_grouped_like_mobile(number: Number) -> bool:

@@ -39,6 +39,8 @@ class BiEncoder(nn.Module):
         own = Path(where) / "bi_encoder.json"
         lengths = json.loads(own.read_text()) if own.is_file() else {}
         backbone = AutoModel.from_pretrained(where, dtype=torch.float32)
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler.requires_grad_(False)  # vectors are means, its output is unused: DDP must not wait for it
         tokenizer = AutoTokenizer.from_pretrained(where)
         return cls(backbone, tokenizer, **({"query_tokens": query_tokens, "product_tokens": product_tokens} | lengths))
 
@@ -122,7 +124,7 @@ class BiEncoder(nn.Module):
     def parameter_groups(self, learning_rate: float, embedding_rate: float) -> list[dict[str, Any]]:
         """Token embeddings get their own rate where characters were added: those start unlearnt."""
         embedding = self.backbone.get_input_embeddings().weight
-        rest = [p for p in self.parameters() if p is not embedding]
+        rest = [p for p in self.parameters() if p is not embedding and p.requires_grad]
         return [{"params": rest, "lr": learning_rate}, {"params": [embedding], "lr": embedding_rate}]
 
 

@@ -205,7 +205,7 @@ def _print(result: dict[str, Any]) -> None:
 
 def _print_ranking(test: dict[str, Any]) -> None:
     tongues = list(test["languages"])
-    title = f"{test['queries']} test queries, whole catalogue ranked; [low, high] is the 95% interval"
+    title = f"{test['queries']} test queries, whole catalogue ranked; \\[low, high] is the 95% interval"
     table = Table("system", *MEASURES, *[f"ndcg@10 {t}" for t in tongues], title=title, title_justify="left")
     for name, by_measure in test["systems"].items():
         cells = [_cell(by_measure[m], m == "ndcg@10") for m in MEASURES]

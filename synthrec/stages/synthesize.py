@@ -58,7 +58,7 @@ def _build(context: Context, task: Task) -> int:
     names = [n for n in source.files(".parquet") if task.reads == "corpus" or n.startswith(f"{task.reads}-")]
     if task.reads != "corpus" and not names:
         console.warn(f"{task.name}: no labels of task {task.reads} to read; nothing to do")
-    limit = requests.limit_hash(task, source)
+    limit = requests.limit_hash(task, source, names)
     units = [{"name": n, "part": n.removesuffix(".parquet"), "limit_hash": limit} for n in names]
     shop = context.inputs["prepare"] / "catalogue"
     model = requests.model_name(context.config.synthesize.engine)
@@ -82,6 +82,8 @@ def _answer(context: Context, task: Task, wanted: Folder, store: Folder) -> dict
     plan = (
         ray.data.read_parquet(names, filesystem=wanted.fs)
         .map_batches(partial(_pending, done=done_ref), batch_format="pyarrow", num_cpus=0.25, batch_size=None)
+        # Ray hands an actor a block at a time and reports when it is done: a block is a batch, or progress comes in lumps.
+        .repartition(target_num_rows_per_block=resources.batch_size)
         .map_batches(
             Worker,
             fn_constructor_args=(settings.engine, task, store, requests.model_name(settings.engine)),

@@ -69,13 +69,12 @@ def _batches(source: Folder, name: str, task: Task, limit_hash: str | None) -> I
         yield [r for r in rows if limit_hash is None or schema.row_id(_id(r)) <= limit_hash]
 
 
-def limit_hash(task: Task, source: Folder) -> str | None:
+def limit_hash(task: Task, source: Folder, names: list[str]) -> str | None:
     """The hash that just `task.limit` records do not exceed: a sample that does not depend on the files' order."""
     if task.limit is None:
         return None
-    where = pads.field("kind") == task.kind
-    ids = source.read_table(schema.CORPUS, ["doc_id", "kind"], where)["doc_id"].to_pylist()
-    hashes = sorted(schema.row_id(one) for one in ids)
+    found = (one for name in names for batch in _batches(source, name, task, None) for one in batch)
+    hashes = sorted(schema.row_id(_id(record)) for record in found)
     return hashes[min(task.limit, len(hashes)) - 1] if hashes else None
 
 

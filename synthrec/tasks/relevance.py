@@ -17,6 +17,10 @@ class Relevance(Task):
     choices = {"en": (" yes", " no"), "zh": ("是", "否")}
     settings: RelevanceTask
 
+    @property
+    def limit(self) -> int | None:
+        return self.settings.max_queries
+
     def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[tuple[list[str], int, dict[str, str]]]:
         own = record["product_id"]
         rivals = [p for p in shop.nearest(record["text"], self.settings.candidates + 1) if p != own]
