@@ -1,0 +1,1 @@
+"""The Ray Serve application: what is deployed, and the HTTP API."""
