@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+if not console.is_terminal:  # a log file has no edge to wrap at
+    console.width = 140
 
 
 @contextmanager
@@ -51,11 +53,12 @@ def warn(text: str) -> None:
 
 def clock(seconds: float) -> str:
     """Seconds as 42s, 3m07s or 2h05m."""
+    seconds = round(seconds)
     if seconds < 60:
-        return f"{seconds:.0f}s"
+        return f"{seconds}s"
     if seconds < 3600:
-        return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
-    return f"{seconds // 3600:.0f}h{seconds % 3600 // 60:02.0f}m"
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"
 
 
 class Meter:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import os
 import re
 import stat
 import time
@@ -309,7 +308,7 @@ def test_key_home_without_xdg(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_open_key_file_is_warned_about(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_key(home / "key")
-    os.chmod(home / "key", 0o644)
+    (home / "key").chmod(0o644)
     load_key(home / "key")
     assert "chmod 600" in caplog.text
 
@@ -341,7 +340,7 @@ def test_key_race(home: Path) -> None:
     with ThreadPoolExecutor(16) as pool:
         keys = set(pool.map(load_key, [home / "race" / "key"] * 200))
     assert len(keys) == 1
-    assert os.listdir(home / "race") == ["key"]
+    assert [file.name for file in (home / "race").iterdir()] == ["key"]
 
 
 # --- What holds for any text

@@ -57,14 +57,15 @@ _RIGHT = re.compile(
     rf"|(?:, ?(?i:{_NOT_TOWN})(?=[A-Z]){_WORD}(?: (?i:{_NOT_TOWN})(?=[A-Z]){_WORD}){{0,2}}){{0,4}}(?:{_POSTCODE})?)"
 )
 _LEAD_IN = re.compile(r"(?:(?<![a-z])(?:at|to|on|is|near|address|live[sd]?|home)|[:(]) *$", re.IGNORECASE)
-_MEASURES = frozenset(
-    "gb tb mb usb flash power hard disk ssd inch inches ft feet foot cm mm km metre metres meter meters mile miles "
-    "yard kg lb lbs oz piece pieces pack packs pcs player players star stars set sets pair pairs size items times percent "
-    "year years month months week weeks day days hour hours minute minutes min mins people way lane".split()
+_MEASURE = re.compile(
+    "[gtm]b|usb|flash|power|hard|disk|ssd|inch|inches|ft|feet|foot|[cmk]m|met(?:er|re)s?|miles?|yard|kg|lbs?|oz|pieces?|"
+    "packs?|pcs|players?|stars?|sets?|pairs?|size|items|times|percent|years?|months?|weeks?|days?|hours?|minutes?|mins?|"
+    "people|way|lane",
+    re.IGNORECASE,
 )
-_FUNCTION_WORDS = frozenset(
-    "the a an in of on off at to from by for with and or but my your his her our this that down up along across over "
-    "is was are it more than".split()
+_FUNCTION_WORD = re.compile(
+    "the|an?|in|of|on|off|at|to|from|by|for|with|and|or|but|my|your|his|her|our|this|that|down|up|along|across|over|is|"
+    "was|are|it|more|than"
 )
 
 
@@ -85,7 +86,7 @@ def _end(text: str, street_end: int) -> int:
 
 def _is_street(match: re.Match[str], found_more: bool) -> bool:
     words, suffix = match[1].split(), match[2]
-    if any(word.lower().rstrip(".") in _MEASURES or word in _FUNCTION_WORDS for word in words):
+    if any(_MEASURE.fullmatch(word.rstrip(".")) or _FUNCTION_WORD.fullmatch(word) for word in words):
         return False
     capitals = not any(word[0].islower() for word in (*words, suffix))
     sure = re.fullmatch(_SURE_SUFFIX, suffix, re.IGNORECASE) is not None
@@ -112,7 +113,8 @@ _ROOM = "(?:(?<=[栋幢座元楼门])[ -]?[0-9]{3,4}(?![0-9元块件个斤天年
 _ANCHOR = re.compile(
     f"(?P<road>(?:路|街|大道|街道|巷|弄|胡同|村|镇)(?:{_NUM}(?:组|队|社))? ?"
     f"(?:[甲乙丙]?{_NUM}(?:[-之][0-9]{{1,4}})?(?:号楼|号院|号)|[0-9]{{1,4}}弄){_NOT_GOODS})"
-    f"|(?P<estate>(?:{_ESTATE}|(?<={_HAN}{{2}})(?<![家这那哪店院手屋])里(?={_DOOR}(?:号楼|栋)))(?:{_NUM}期)? ?{_DOOR}(?:号楼|栋|幢|座|单元))"
+    f"|(?P<estate>(?:{_ESTATE}|(?<={_HAN}{{2}})(?<![家这那哪店院手屋])里(?={_DOOR}(?:号楼|栋)))"
+    f"(?:{_NUM}期)? ?{_DOOR}(?:号楼|栋|幢|座|单元))"
     f"|(?<![0-9A-Za-z])[0-9]{{1,3}}(?:栋|幢|号楼)(?=-?{_DOOR}(?:单元|室|房|户)|{_ROOM})"
 )
 # What people write before an address. Chosen not to occur in place names: 谢 alone would cut 谢岗镇, 发 alone 发展路.
@@ -126,7 +128,7 @@ _PROVINCE = re.compile(
     "北京|天津|上海|重庆|河北|山西|辽宁|吉林|黑龙江|江苏|浙江|安徽|福建|江西|山东|河南|湖北|湖南|广东|海南|四川|贵州|云南|陕西|甘肃|青海|"
     "内蒙古|广西|西藏|宁夏|新疆"
 )
-_NOT_ROAD = frozenset("线路 电路 思路 套路 半路 一路 走路 迷路 铁路 网路 马路 水路 公路 门路 出路 逛街 上街".split())
+_NOT_ROAD = re.compile("[线电思套半一走迷铁网马水公门出]路|[逛上]街")
 # Right of a house number: an estate or tower by name, if a building in it follows, then buildings, floors and rooms.
 _NAMED = f"(?:[,(]? ?(?:(?!{_BEFORE.pattern}){_HAN}){{2,10}}?\\)?(?={_DOOR}(?:号楼|栋|幢|座|塔|单元|层|室)))"
 _MORE = re.compile(f"{_NAMED}?{_PART}|{_ROOM}")
@@ -142,7 +144,7 @@ def _chinese(text: str) -> Iterator[tuple[int, int]]:
         if match["road"] or match["estate"]:
             start = _walk_back(text, start)
             # "小区3栋" names no place and "线路2号" is none.
-            if (start == match.start() and end == match.end()) or text[start : match.start() + 1] in _NOT_ROAD:
+            if (start == match.start() and end == match.end()) or _NOT_ROAD.fullmatch(text, start, match.start() + 1):
                 continue
         yield start, end
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
-from rich.table import Table
+from rich.table import Column, Table
 
 from synthrec import console, schema
 from synthrec.config import Config
@@ -206,7 +206,7 @@ def _print(result: dict[str, Any]) -> None:
 def _print_ranking(test: dict[str, Any]) -> None:
     tongues = list(test["languages"])
     title = f"{test['queries']} test queries, whole catalogue ranked; \\[low, high] is the 95% interval"
-    table = Table("system", *MEASURES, *[f"ndcg@10 {t}" for t in tongues], title=title, title_justify="left")
+    table = Table(Column("system", no_wrap=True), *MEASURES, *[f"ndcg@10 {t}" for t in tongues], title=title, title_justify="left")
     for name, by_measure in test["systems"].items():
         cells = [_cell(by_measure[m], m == "ndcg@10") for m in MEASURES]
         cells += [f"{by_measure['by_language'][t]['ndcg@10']:.3f}" for t in tongues]
