@@ -1,7 +1,5 @@
 """Deployments: an ingress that ranks, and the encoder it asks, whose requests are batched."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,9 @@ class Encoder:
         from synthrec.recommenders.bi_encoder import BiEncoder
 
         self._model = BiEncoder.load(model)
-        self.batched.set_max_batch_size(batch_size)
-        self.batched.set_batch_wait_timeout_s(wait_seconds)
+        batched: Any = self.batched  # serve.batch adds the setters
+        batched.set_max_batch_size(batch_size)
+        batched.set_batch_wait_timeout_s(wait_seconds)
 
     @serve.batch
     async def batched(self, queries: list[str]) -> list[Any]:
@@ -42,7 +41,7 @@ class Encoder:
 @serve.deployment
 @serve.ingress(api)
 class Api:
-    def __init__(self, folder: str, encoder: DeploymentHandle) -> None:
+    def __init__(self, folder: str, encoder: DeploymentHandle[Any]) -> None:
         self._bundle = bundle.load(Path(folder))
         self._encoder = encoder
         self._products = self._bundle.catalogue.select(SHOWN).to_pylist()

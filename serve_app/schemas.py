@@ -16,7 +16,9 @@ class Request(BaseModel):
 class SearchRequest(Request):
     query: Annotated[str, Field(min_length=1, max_length=512, examples=["something to keep soup hot on a hike"])]
     k: Count = 10
-    language: Annotated[str | None, Field(max_length=16, description="only this storefront's products", examples=["en"])] = None
+    language: Annotated[
+        str | None, Field(max_length=16, description="only this storefront's products", examples=["en"])
+    ] = None
 
 
 class SimilarRequest(Request):

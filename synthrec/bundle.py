@@ -1,10 +1,10 @@
 """The bundle: what evaluation blesses and serving loads. Immutable, checksummed, no pickle in it.
 
-    manifest.json      format, lineage, metrics, fusion weights, sha256 of every file
-    model/             the encoder (safetensors, JSON)
-    catalogue.parquet  products in order of position
-    vectors.npy        unit vectors, float32, (products, width)
-    bm25/              the lexical index (npy, JSON)
+manifest.json      format, lineage, metrics, fusion weights, sha256 of every file
+model/             the encoder (safetensors, JSON)
+catalogue.parquet  products in order of position
+vectors.npy        unit vectors, float32, (products, width)
+bm25/              the lexical index (npy, JSON)
 """
 
 from __future__ import annotations
@@ -66,12 +66,18 @@ def check(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{folder / MANIFEST} is damaged", "run `synthrec package` again") from None
     if manifest.get("format") != FORMAT:
-        raise UserError(f"{folder} is of format {manifest.get('format')}, this version reads {FORMAT}", "package it again")
+        raise UserError(
+            f"{folder} is of format {manifest.get('format')}, this version reads {FORMAT}", "package it again"
+        )
     for name in sorted(set(listed) ^ set(_files(folder))):
-        raise UserError(f"{folder}: {name} is {'missing' if name in listed else 'not part of the bundle'}", "package again")
+        raise UserError(
+            f"{folder}: {name} is {'missing' if name in listed else 'not part of the bundle'}", "package again"
+        )
     for name, digest in listed.items():
         if _sha256(folder / name) != digest:
-            raise UserError(f"{folder}: {name} has changed since it was packaged", "package again; bundles are never edited")
+            raise UserError(
+                f"{folder}: {name} has changed since it was packaged", "package again; bundles are never edited"
+            )
     return manifest
 
 

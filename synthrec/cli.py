@@ -13,7 +13,7 @@ import typer
 import synthrec
 from synthrec import console
 from synthrec.config import Config, load
-from synthrec.errors import UserError, unwrap
+from synthrec.errors import unwrap
 from synthrec.pipeline import Pipeline, Stage
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def _verb(stage_name: str, text: str) -> Callable[..., None]:
 
 
 VERBS = {
-    "prepare": "Read the shop's files, refuse bad rows with reasons, clean the text, replace personal data by pseudonyms.",
+    "prepare": "Read the shop's files, refuse bad rows with reasons, clean the text, put pseudonyms for personal data.",
     "synthesize": "Have the LLM write queries and score relevance and sentiment. Finished rows are never asked again.",
     "curate": "Keep the labels worth training on: cleaned, de-duplicated, consistent. Refused ones keep their reasons.",
     "train": "Fine-tune the recommender with Ray Train (DDP). Resumes from its last checkpoint.",
@@ -108,7 +108,9 @@ def doctor() -> None:
 
 @app.command("config")
 def config_(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="print this file's settings, defaults included")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="print this file's settings, defaults included")
+    ] = None,
     set_: Overrides = None,
 ) -> None:
     """Print settings with every default filled in, as YAML."""

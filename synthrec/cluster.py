@@ -54,7 +54,7 @@ def need(cpus: float, gpus: float, what: str) -> None:
     """Say at once what a job lacks, where Ray would wait for it without end. Autoscaling clusters may grow."""
     import ray
 
-    have = ray.cluster_resources()
+    have: dict[str, float] = ray.cluster_resources()
     if cpus > have.get("CPU", 0) and not os.environ.get("RAY_ADDRESS"):
         raise UserError(f"{what} needs {cpus:g} CPUs, this machine has {have.get('CPU', 0):g}", "lower cpus or workers")
     if gpus > have.get("GPU", 0) and not os.environ.get("RAY_ADDRESS"):

@@ -77,7 +77,9 @@ class QueriesTask(Settings):
 
 
 class RelevanceTask(Settings):
-    candidates: Annotated[int, Field(ge=0)] = Field(default=1, description="rival products scored beside each query's own")
+    candidates: Annotated[int, Field(ge=0)] = Field(
+        default=1, description="rival products scored beside each query's own"
+    )
     max_queries: Positive | None = None
 
 
@@ -122,7 +124,9 @@ class Train(Settings):
     max_query_tokens: Positive = 32
     max_product_tokens: Positive = 96
     text_pairs: bool = Field(default=True, description="also learn title -> rest of the product text")
-    extend_vocabulary: bool = Field(default=True, description="add the corpus's characters that the encoder cannot read")
+    extend_vocabulary: bool = Field(
+        default=True, description="add the corpus's characters that the encoder cannot read"
+    )
     max_failures: Annotated[int, Field(ge=-1)] = 3
 
 
@@ -130,10 +134,12 @@ class NextItem(Settings):
     """Judgments from behaviour: the last product bought is the query, the next one bought is the answer."""
 
     path: str
+    tune_path: str | None = Field(default=None, description="earlier behaviour to tune on; None: a share of path")
     history: str = "history"
     target: str = "target"
     padding: str = Field(default="", description="an id that marks an empty place in a history")
     max_queries: Positive | None = None
+    max_tune_queries: Positive | None = 1000
 
 
 class Evaluate(Settings):
@@ -181,6 +187,8 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no config file {path}", "start from configs/store.yaml") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", "give a file such as configs/store.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}", "compare it with configs/store.yaml") from None
     if not isinstance(data, dict):
@@ -205,11 +213,15 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override}: no '='", "write it as --set train.epochs=3")
     *parents, leaf = key.strip().split(".")
     for parent in parents:
-        child = data.get(parent)
-        data = data.setdefault(parent, {}) if child is None and parent not in data else child or {}
+        if data.get(parent) is None:
+            data[parent] = {}
+        data = data[parent]
         if not isinstance(data, dict):
             raise UserError(f"--set {override}: {parent} is not a group of settings", "check the dotted key")
-    data[leaf] = yaml.safe_load(value)
+    try:
+        data[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not YAML: {error}", "quote it, or mend its brackets") from None
 
 
 def _explain(path: str, error: ValidationError) -> tuple[str, str]:

@@ -40,6 +40,7 @@ def hushed(log: Path) -> Iterator[None]:
                 os.dup2(real, descriptor)
                 os.close(real)
 
+
 LOG_SECONDS = 15.0
 
 

@@ -11,7 +11,7 @@ from synthrec.config import load
 from synthrec.errors import UserError
 
 CONFIG = Path("configs/store.yaml")
-QUERIES = ("something warm for the dog on winter walks", "晚上看书不吵醒家人的小灯")
+QUERIES = ("keep soup hot on a long hike", "夏天给狗狗降温的垫子")
 
 
 def run(overrides: list[str]) -> None:

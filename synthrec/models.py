@@ -36,7 +36,7 @@ def gguf(name: str) -> str:
     folder = cache_dir()
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / package.MODEL_NAME
-    with open(folder / ".assemble.lock", "w") as lock:  # several actors may start at once
+    with (folder / ".assemble.lock").open("w") as lock:  # several actors may start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             part = target.with_suffix(".part")

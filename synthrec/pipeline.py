@@ -1,8 +1,8 @@
 """Stages: what each needs, when it is up to date, and how its result is published.
 
 A stage writes into `run_dir/<stage>/<fingerprint>/` and last of all `run_dir/<stage>/manifest.json`, which says that
-the folder is whole. The fingerprint is a hash of the settings and inputs that can change the result, so a re-run with the
-same ones is a no-op, and a killed run goes on in the same folder.
+the folder is whole. The fingerprint is a hash of the settings and inputs that can change the result, so a re-run with
+the same ones is a no-op, and a killed run goes on in the same folder.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ class Pipeline:
         console.say(f"[bold]{name}[/] {stage.help}")
         start = time.monotonic()
         out = self.folder(name).make()
-        context = Context(
-            self.config, stage, self.root, out, {one: self.folder(one) for one in stage.needs}, manifests
-        )
+        context = Context(self.config, stage, self.root, out, {one: self.folder(one) for one in stage.needs}, manifests)
         figures = stage.run(context)
         manifest = {
             "stage": name,

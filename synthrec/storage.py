@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +27,9 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         return pafs.FileSystem.from_uri(uri)  # type: ignore[no-any-return]
     except (pa.ArrowInvalid, OSError, NotImplementedError) as error:
-        raise UserError(f"cannot open {uri}: {error}", "use a path, or a URI that pyarrow knows (s3, gs, hdfs)") from None
+        raise UserError(
+            f"cannot open {uri}: {error}", "use a path, or a URI that pyarrow knows (s3, gs, hdfs)"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Folder:
     def make(self) -> Folder:
         """Create the folder (for its owner alone, where the filesystem knows owners)."""
         if self.is_local:
-            os.makedirs(self.path, mode=0o700, exist_ok=True)
+            Path(self.path).mkdir(mode=0o700, parents=True, exist_ok=True)
         else:
             self.fs.create_dir(self.path, recursive=True)
         return self
@@ -85,20 +86,24 @@ class Folder:
     def writing(self, name: str) -> Iterator[pa.NativeFile]:
         """A binary stream whose file appears whole or not at all."""
         path = f"{self.path}/{name}"
-        if not self.is_local:  # object stores publish at close
-            with self.fs.open_output_stream(path) as stream:
-                yield stream
+        if not self.is_local:  # object stores publish at close, and a stream closes even when the block raises
+            try:
+                with self.fs.open_output_stream(path) as stream:
+                    yield stream
+            except BaseException:
+                if self.exists(name):
+                    self.fs.delete_file(path)
+                raise
             return
-        folder, _, base = path.rpartition("/")
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        part = f"{folder}/.{base}.{uuid.uuid4().hex[:8]}"
+        whole = Path(path)
+        whole.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = whole.with_name(f".{whole.name}.{uuid.uuid4().hex[:8]}")
         try:
-            with self.fs.open_output_stream(part) as stream:
+            with self.fs.open_output_stream(str(part)) as stream:
                 yield stream
-            os.replace(part, path)
+            part.replace(whole)
         finally:
-            if os.path.exists(part):
-                os.unlink(part)
+            part.unlink(missing_ok=True)
 
     def write_bytes(self, name: str, data: bytes) -> None:
         with self.writing(name) as stream:
@@ -156,7 +161,7 @@ class Folder:
             yield
             return
         self.make()
-        with open(f"{self.path}/.lock", "w") as file:
+        with (Path(self.path) / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

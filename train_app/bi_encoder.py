@@ -94,7 +94,7 @@ def Objective(encoder: Any, temperature: float, gather: Any) -> Any:
 
 def fit(job: dict[str, Any], settings: Train, name: str, storage: Any, path: str) -> ray_train.Result:
     """Train to the end, through failures of workers, and from the last checkpoint of a run of this name."""
-    ticker = Ticker.remote()
+    ticker: Any = Ticker.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         worker,
         train_loop_config=job | {"ticker": ticker},

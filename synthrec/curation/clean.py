@@ -1,4 +1,4 @@
-"""Queries as a shopper would have typed them: normalised, of a sensible length, in the product's language, no copies."""
+"""Queries as a shopper would have typed them: normalised, of sensible length, in the product's language, no copies."""
 
 from __future__ import annotations
 

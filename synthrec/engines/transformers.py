@@ -43,7 +43,9 @@ class Transformers:
         self._prefix: tuple[list[int], Any] | None = None  # the last prefix's tokens and their keys and values
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        return self._each(prompts, lambda ids, prefix, rows: self._write(ids, prefix, sampling, [seeds[r] for r in rows]))
+        return self._each(
+            prompts, lambda ids, prefix, rows: self._write(ids, prefix, sampling, [seeds[r] for r in rows])
+        )
 
     def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
         wanted = [self._token(choice) for choice in choices]
@@ -89,9 +91,7 @@ class Transformers:
         width = max(map(len, tails))
         pad = self._tokenizer.pad_token_id or 0
         tokens = torch.tensor([[pad] * (width - len(t)) + t for t in tails], device=self._device)
-        mask = torch.tensor(
-            [[1] * prefix + [0] * (width - len(t)) + [1] * len(t) for t in tails], device=self._device
-        )
+        mask = torch.tensor([[1] * prefix + [0] * (width - len(t)) + [1] * len(t) for t in tails], device=self._device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, prefix:]
         out = self._model(
             tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
@@ -129,7 +129,7 @@ class Transformers:
                 if token in ends:
                     continue
                 written[row].append(token)
-                text = self._tokenizer.decode(written[row], skip_special_tokens=True)
+                text = str(self._tokenizer.decode(written[row], skip_special_tokens=True))
                 at = min((p for s in sampling.stop if (p := text.find(s)) >= 0), default=-1)
                 texts[row] = text[:at] if at >= 0 else text
                 if at < 0:
@@ -143,7 +143,7 @@ class Transformers:
                 alive = [alive[place] for place in keep]
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
             last = torch.tensor([[written[row][-1]] for row in alive], device=self._device)
-            positions = (mask.sum(-1, keepdim=True) - 1)
+            positions = mask.sum(-1, keepdim=True) - 1
             out = self._model(last, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
             logits, cache = out.logits[:, -1], out.past_key_values
         return [

@@ -38,7 +38,9 @@ def load_graded(path: str) -> list[Query]:
         with fs.open_input_stream(where) as stream:
             lines = stream.read().decode("utf-8").splitlines()
     except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise UserError(f"evaluate.judgments: cannot read {path}: {error}", "give the path of a UTF-8 JSONL file") from None
+        raise UserError(
+            f"evaluate.judgments: cannot read {path}: {error}", "give the path of a UTF-8 JSONL file"
+        ) from None
     return [_graded(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -55,18 +57,24 @@ def _graded(path: str, number: int, line: str) -> Query:
         ) from None
 
 
-def load_next_item(settings: NextItem, titles: dict[str, str]) -> tuple[list[Query], int]:
+def load_next_item(
+    source: str, settings: NextItem, titles: dict[str, str], most: int | None
+) -> tuple[list[Query], int]:
     """Queries from behaviour: the last product of a history stands for the query, the next one bought is the answer.
+
+    Args:
+        source: a Parquet file whose rows hold a history and a target, as `settings` names them.
+        most: keep so many, by a hash of their place; None: all.
 
     Returns:
         The queries (a product of the history is never ranked), and how many rows had no product left to ask with, or
         a target that the catalogue does not hold.
     """
-    fs, path = filesystem(settings.path)
+    fs, path = filesystem(source)
     try:
         rows = pq.read_table(path, filesystem=fs, columns=[settings.history, settings.target]).to_pylist()
     except (FileNotFoundError, KeyError, OSError) as error:
-        raise UserError(f"evaluate.next_item: cannot read {settings.path}: {error}", "check path, history, target") from None
+        raise UserError(f"evaluate.next_item: cannot read {source}: {error}", "check path, history, target") from None
     found: list[Query] = []
     for number, row in enumerate(rows):
         history = [str(p) for p in row[settings.history] if str(p) != settings.padding and str(p) in titles]
@@ -75,10 +83,11 @@ def load_next_item(settings: NextItem, titles: dict[str, str]) -> tuple[list[Que
             continue
         text = titles[history[-1]]
         seen = tuple(p for p in dict.fromkeys(history) if p != target)
-        found.append(Query(f"{number}", text, language(text), {target: 1.0}, seen))
-    if settings.max_queries and len(found) > settings.max_queries:
-        found = sorted(found, key=lambda q: schema.row_id(q.query_id))[: settings.max_queries]
-    return found, len(rows) - len(found)
+        found.append(Query(f"{source.rpartition('/')[2]}:{number}", text, language(text), {target: 1.0}, seen))
+    left_out = len(rows) - len(found)
+    if most and len(found) > most:
+        found = sorted(found, key=lambda q: schema.row_id(q.query_id))[:most]
+    return found, left_out
 
 
 def split(queries: Iterable[Query], share: float, seed: int) -> tuple[list[Query], list[Query]]:

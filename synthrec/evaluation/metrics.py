@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,9 @@ __all__ = ["Gains", "Ranking", "Values", "gains_at", "mean", "mrr", "ndcg", "ran
 
 def gains_at(ranking: Ranking, gains: Gains) -> Values:
     """The gain of each ranked item, shape of `ranking`."""
-    return np.array([[g.get(int(i), 0.0) for i in row] for row, g in zip(ranking, gains, strict=True)]).reshape(ranking.shape)
+    return np.array([[g.get(int(i), 0.0) for i in row] for row, g in zip(ranking, gains, strict=True)]).reshape(
+        ranking.shape
+    )
 
 
 def ndcg(ranking: Ranking, gains: Gains, k: int) -> Values:
@@ -50,7 +53,7 @@ def mean(values: Values) -> tuple[float, int]:
     return (float(known.mean()), len(known)) if len(known) else (float("nan"), 0)
 
 
-def _ratio(above: NDArray[np.generic], below: NDArray[np.generic]) -> Values:
+def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Values:
     out = np.full(len(below), np.nan)
     np.divide(above, below, out=out, where=below > 0)
     return out

@@ -1,4 +1,4 @@
-"""How sure a mean, or a difference of means over the same queries, is: the bootstrap (Efron 1979; Sakai 2006 for IR)."""
+"""How sure a mean is, or a difference of means over the same queries: the bootstrap (Efron 1979; Sakai 2006 for IR)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bootstrap_mean(values: Values, samples: int = 2000, seed: int = 13) -> Inter
     """Interval of the mean over queries; NaN values are left out. Needs at least one value, else all NaN."""
     known = values[~np.isnan(values)]
     if not len(known):
-        return Interval(*[float("nan")] * 3)
+        return Interval(float("nan"), float("nan"), float("nan"))
     low, high = np.quantile(_means(known, samples, seed), [0.025, 0.975])
     return Interval(float(known.mean()), float(low), float(high))
 
@@ -41,7 +41,7 @@ def paired_bootstrap(a: Values, b: Values, samples: int = 2000, seed: int = 13) 
     """Interval and p of the mean of a - b over the same queries; a pair with a NaN is left out."""
     both = (a - b)[~np.isnan(a - b)]
     if not len(both):
-        return Difference(*[float("nan")] * 3, p=1.0)
+        return Difference(float("nan"), float("nan"), float("nan"), p=1.0)
     means = _means(both, samples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
     # Add-one correction: a p of 0 would claim more than the resamples can show.

@@ -29,7 +29,7 @@ class Ranked:
     ranking: metrics.Ranking
     gains: list[dict[int, float]]
 
-    def ndcg(self, k: int = 10) -> Scores:
+    def ndcg(self, k: int = 10) -> metrics.Values:
         return metrics.ndcg(self.ranking, self.gains, k)
 
 
@@ -62,7 +62,7 @@ def fused(
 
     def score(rows: Sequence[int]) -> Scores:
         share = np.array([[weights.get(language(queries[i].text), 0.5)] for i in rows], np.float32)
-        return convex(one(rows), other(rows), share)  # type: ignore[arg-type]
+        return convex(one(rows), other(rows), share)
 
     return score
 

@@ -61,7 +61,9 @@ class BiEncoder(nn.Module):
         """
         counts = Counter(c for text in texts for c in HAN.findall(text))
         unknown = self.tokenizer.unk_token_id
-        missing = [c for c, n in sorted(counts.items()) if n >= least and self.tokenizer.convert_tokens_to_ids(c) == unknown]
+        missing = [
+            c for c, n in sorted(counts.items()) if n >= least and self.tokenizer.convert_tokens_to_ids(c) == unknown
+        ]
         if not missing:
             return 0
         self.tokenizer.add_tokens(missing)

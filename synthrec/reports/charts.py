@@ -9,11 +9,12 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend has to be chosen first
+from matplotlib import pyplot as plt
 
 INK, ACCENT, QUIET = "#1f2933", "#0b7285", "#adb5bd"
-STYLE = {"font.size": 10, "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-         "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none", "svg.hashsalt": "synthrec"}  # fmt: skip
+TEXT = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+FRAME = {"axes.spines.top": False, "axes.spines.right": False}
+STYLE: dict[Any, Any] = TEXT | FRAME | {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "synthrec"}
 
 
 def systems(table: dict[str, Any], measure: str, winner: str) -> str:

@@ -59,7 +59,9 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
 def html(report: dict[str, Any]) -> str:
     """The page, whole in one file; every value is escaped."""
     source = (files("synthrec.reports") / "run_report.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["clock"] = console.clock
     return environment.from_string(source).render(**report, charts=_charts(report), told=headline(report))
 
@@ -70,7 +72,10 @@ def headline(report: dict[str, Any]) -> str:
     if not test:
         return f"{winner} is packaged, untested: no real judgments were configured."
     best, bm25 = test["systems"][winner]["ndcg@10"]["mean"], test["systems"]["BM25"]["ndcg@10"]["mean"]
-    text = f"{winner} is packaged. On {test['queries']} real test queries its NDCG@10 is {best:.3f}; keyword search (BM25) has {bm25:.3f}."
+    text = (
+        f"{winner} is packaged. On {test['queries']} real test queries its NDCG@10 is {best:.3f}; "
+        f"keyword search (BM25) has {bm25:.3f}."
+    )
     weak = [t for t in test["comparisons"] if t["verdict"] != "better"]
     for one in weak:
         text += f" {one['system']} does not beat {one['baseline']} beyond chance ({one['verdict']})."

@@ -13,15 +13,17 @@ from synthrec.sources.cleaning import clean, language
 Scores = NDArray[np.float32]
 
 
-def convex(lexical: Scores, semantic: Scores, weight: float) -> Scores:
-    """Convex combination of scores brought to [0, 1] (Bruch, Gai & Ingber 2023): `weight` is the semantic share.
+def convex(lexical: Scores, semantic: Scores, weight: float | Scores) -> Scores:
+    """Convex combination of scores brought to [0, 1] (Bruch, Gai & Ingber 2023): `weight` is the semantic share,
+    one for all or one a query.
 
     BM25's least is 0 by nature, a cosine's -1; each is divided by its best for the query. Works on the last axis.
     """
     top = lexical.max(axis=-1, keepdims=True)
     lifted = semantic + 1
     best = lifted.max(axis=-1, keepdims=True)
-    return (1 - weight) * lexical / np.where(top > 0, top, 1) + weight * lifted / np.where(best > 0, best, 1)
+    mixed = (1 - weight) * lexical / np.where(top > 0, top, 1) + weight * lifted / np.where(best > 0, best, 1)
+    return mixed.astype(np.float32)
 
 
 @dataclass(frozen=True)

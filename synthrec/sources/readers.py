@@ -95,7 +95,9 @@ def _format(kind: str, path: str, given: str) -> str:
     for suffix, form in SUFFIXES.items():
         if path.endswith(suffix):
             return form
-    raise UserError(f"sources.{kind}: cannot tell the format of {path}", "name it .parquet, .csv or .jsonl, or set format")
+    raise UserError(
+        f"sources.{kind}: cannot tell the format of {path}", "name it .parquet, .csv or .jsonl, or set format"
+    )
 
 
 def _split(fs: pafs.FileSystem, unit: Unit, size: int) -> list[Unit]:
@@ -110,7 +112,9 @@ def _split(fs: pafs.FileSystem, unit: Unit, size: int) -> list[Unit]:
         with fs.open_input_file(unit.path) as file:
             groups = pq.ParquetFile(file).metadata.num_row_groups
     except pa.ArrowInvalid as error:
-        raise UserError(f"{unit.path} is not a Parquet file: {error}", "write it again, or set the source's format") from None
+        raise UserError(
+            f"{unit.path} is not a Parquet file: {error}", "write it again, or set the source's format"
+        ) from None
     return [piece(g, g + 1) for g in range(groups)]
 
 
@@ -124,23 +128,26 @@ def read(fs: pafs.FileSystem, unit: Unit) -> Iterator[Row]:
         "csv": _read_csv,
         "parquet": _read_parquet,
     }
-    ours = {theirs: ours for ours, theirs in unit.columns.items()}
     for row in readers[unit.format](fs, unit):
-        if row.value is None or not ours:
+        value = row.value
+        if value is None or not unit.columns:
             yield row
             continue
-        renamed = {ours.get(k, k): v for k, v in row.value.items()}
-        yield Row(row.where, renamed, raw=row.raw)
+        mapped = {ours: value[theirs] for ours, theirs in unit.columns.items() if theirs in value}
+        others = {name: v for name, v in value.items() if name not in unit.columns.values()}
+        yield Row(row.where, others | mapped, raw=row.raw)
 
 
 def _read_jsonl(fs: pafs.FileSystem, unit: Unit) -> Iterator[Row]:
-    """Lines that start inside the unit's bytes; a line cut by the end is read whole, one cut by the start is skipped."""
+    """Lines that start inside the unit's bytes: one cut by the end is read whole, one cut by the start is skipped."""
     with fs.open_input_file(unit.path) as file:
         file.seek(max(unit.start - 1, 0))
         stream = io.BufferedReader(file, 1 << 20)  # type: ignore[type-var]
         position = max(unit.start - 1, 0)
         if unit.start:
-            position += len(stream.readline())
+            while (rest := stream.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+                position += len(rest)
+            position += len(rest)
         while position < unit.stop and (line := stream.readline(MAX_LINE)):
             at, position = position, position + len(line)
             if len(line) == MAX_LINE and not line.endswith(b"\n"):
@@ -159,7 +166,9 @@ def _json_row(where: str, line: bytes, encoding: str) -> Row:
     try:
         text = line.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
     except UnicodeDecodeError as error:
-        return Row(where, None, ("broken text encoding", f"{error.reason} at byte {error.start} of the row"), repr(line[:200]))
+        return Row(
+            where, None, ("broken text encoding", f"{error.reason} at byte {error.start} of the row"), repr(line[:200])
+        )
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -233,5 +242,5 @@ def columns(fs: pafs.FileSystem, unit: Unit) -> list[str] | None:
         with fs.open_input_stream(unit.path) as file:
             text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="")  # type: ignore[type-var]
             names = next(csv.reader(text), None) or []
-    ours = {theirs: ours for ours, theirs in unit.columns.items()}
-    return [ours.get(name, name) for name in names]
+    mapped = [ours for ours, theirs in unit.columns.items() if theirs in names]
+    return [*(name for name in names if name not in unit.columns.values()), *mapped]

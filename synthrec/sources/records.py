@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,9 @@ def _none_if_blank(value: Any) -> Any:
 Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=512)]
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 Time = Annotated[datetime, AfterValidator(_utc)]
+# Bounds stand on the number itself: on `float | None` they would be tried on None too.
+Price = Annotated[float, Field(ge=0)]
+Rating = Annotated[int, Field(ge=1, le=5)]
 
 
 class Record(BaseModel):
@@ -56,7 +60,7 @@ class Product(Record):
     brand: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
     category: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
     attributes: Annotated[dict[str, str], BeforeValidator(_mapped)] = {}
-    price: Annotated[float | None, BeforeValidator(_none_if_blank), Field(ge=0)] = None
+    price: Annotated[Price | None, BeforeValidator(_none_if_blank)] = None
     language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
 
 
@@ -64,7 +68,7 @@ class Review(Record):
     review_id: Id
     product_id: Id
     text: Text
-    rating: Annotated[int | None, BeforeValidator(_none_if_blank), Field(ge=1, le=5)] = None
+    rating: Annotated[Rating | None, BeforeValidator(_none_if_blank)] = None
     user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
     language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
@@ -113,8 +117,10 @@ def required(kind: str) -> list[str]:
     return [name for name, field in KINDS[kind].model_fields.items() if field.is_required()]
 
 
-def problem(error: ValidationError) -> str:
-    """`rating: Input should be a valid integer (it is 'five')`, for the first fault."""
+def problem(error: ValidationError, hide: Callable[[str], str]) -> str:
+    """`rating: Input should be a valid integer (it is 'five')`, for the first fault; `hide` clears the value of
+    personal data, and a user id is never told."""
     one = error.errors()[0]
-    value = "" if one["type"] == "missing" else f" (it is {one['input']!r:.60})"
+    silent = one["type"] == "missing" or one["loc"][:1] == ("user_id",)
+    value = "" if silent else f" (it is {hide(repr(one['input'])):.60})"
     return f"{'.'.join(str(p) for p in one['loc'])}: {one['msg']}{value}"

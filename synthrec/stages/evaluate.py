@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +22,7 @@ from synthrec.retrieval.bm25 import BM25
 from synthrec.sources import readers
 from synthrec.sources.cleaning import language
 
-MEASURES = {
+MEASURES: dict[str, Callable[[Ranked], metrics.Values]] = {
     "ndcg@10": lambda r: metrics.ndcg(r.ranking, r.gains, 10),
     "recall@10": lambda r: metrics.recall(r.ranking, r.gains, 10, judgments.RELEVANT),
     "recall@100": lambda r: metrics.recall(r.ranking, r.gains, 100, judgments.RELEVANT),
@@ -37,7 +38,8 @@ COMPARE = (
 
 def settings(config: Config) -> Any:
     found = config.evaluate.model_dump()
-    paths = [config.evaluate.judgments, config.evaluate.next_item and config.evaluate.next_item.path]
+    behaviour = config.evaluate.next_item
+    paths = [config.evaluate.judgments, *([behaviour.path, behaviour.tune_path] if behaviour else [])]
     found["stamps"] = [_stamp(path) for path in paths if path]
     return [found, config.train.encoder, config.seed]
 
@@ -51,8 +53,7 @@ def _stamp(path: str) -> Any:
 def run(context: Context) -> dict[str, Any]:
     config = context.config.evaluate
     catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
-    queries, left_out = _queries(context, catalogue)
-    tune, test = judgments.split(queries, config.tune_share, context.config.seed)
+    tune, test, left_out = _queries(context, catalogue)
     result: dict[str, Any] = {"tune_queries": len(tune), "left_out": left_out, "test": None, "sentiment": None}
     result |= _rank_all(context, catalogue, tune, test)
     if config.sentiment_from_ratings:
@@ -62,19 +63,29 @@ def run(context: Context) -> dict[str, Any]:
     return {key: result[key] for key in ("test", "sentiment", "winner", "tune_queries", "left_out", "bm25")}
 
 
-def _queries(context: Context, catalogue: pa.Table) -> tuple[list[Query], int]:
-    config = context.config.evaluate
-    found: list[Query] = []
+def _queries(context: Context, catalogue: pa.Table) -> tuple[list[Query], list[Query], int]:
+    """Queries to tune on, queries to test on, and how many rows of behaviour could not be asked."""
+    config, seed = context.config.evaluate, context.config.seed
+    tune: list[Query] = []
+    test: list[Query] = []
     left_out = 0
     if config.judgments:
-        found += judgments.load_graded(config.judgments)
+        tune, test = judgments.split(judgments.load_graded(config.judgments), config.tune_share, seed)
     if config.next_item:
         titles = dict(zip(catalogue["product_id"].to_pylist(), catalogue["title"].to_pylist(), strict=True))
-        more, left_out = judgments.load_next_item(config.next_item, titles)
-        found += more
-    if not found:
+        more, left_out = judgments.load_next_item(
+            config.next_item.path, config.next_item, titles, config.next_item.max_queries
+        )
+        if config.next_item.tune_path:
+            earlier = config.next_item.tune_path
+            tune += judgments.load_next_item(earlier, config.next_item, titles, config.next_item.max_tune_queries)[0]
+            test += more
+        else:
+            more_tune, more_test = judgments.split(more, config.tune_share, seed)
+            tune, test = tune + more_tune, test + more_test
+    if not test:
         console.warn("no judgments are configured: nothing is measured, and BM25 + fine-tuned is packaged untuned")
-    return found, left_out
+    return tune, test, left_out
 
 
 def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: list[Query]) -> dict[str, Any]:
@@ -206,7 +217,9 @@ def _print(result: dict[str, Any]) -> None:
 def _print_ranking(test: dict[str, Any]) -> None:
     tongues = list(test["languages"])
     title = f"{test['queries']} test queries, whole catalogue ranked; \\[low, high] is the 95% interval"
-    table = Table(Column("system", no_wrap=True), *MEASURES, *[f"ndcg@10 {t}" for t in tongues], title=title, title_justify="left")
+    table = Table(
+        Column("system", no_wrap=True), *MEASURES, *[f"ndcg@10 {t}" for t in tongues], title=title, title_justify="left"
+    )
     for name, by_measure in test["systems"].items():
         cells = [_cell(by_measure[m], m == "ndcg@10") for m in MEASURES]
         cells += [f"{by_measure['by_language'][t]['ndcg@10']:.3f}" for t in tongues]

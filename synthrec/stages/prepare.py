@@ -6,7 +6,9 @@ part that is already there is not made again. Ids are then checked across parts 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -20,8 +22,7 @@ from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.privacy import Pseudonymiser, load_key
-from synthrec.sources import readers, records
-from synthrec.sources.cleaning import clean, language, product_text
+from synthrec.sources import documents, readers, records
 from synthrec.storage import Folder, filesystem
 
 TABLES = {
@@ -58,8 +59,8 @@ def run(context: Context) -> dict[str, Any]:
             found.update({k: v for k, v in result["personal_data"].items() if v})
             rows = sum(c["rows"] for c in totals.values())
             meter.advance(note=f"{rows} rows")
-    _check_totals(config, totals, parts)
-    names = [one["part"] for one in work]
+    _check_totals(config, totals, parts, work)
+    names = [str(one["part"]) for one in work]
     publish = partial(_publish, parts=parts, out=context.out, doubles=_find_doubles(parts, names))
     duplicates = sum(one["duplicates"] for one in cluster.work([{"part": n} for n in names], publish, num_cpus=0.5))
     parts.delete()
@@ -95,13 +96,12 @@ def _convert(row: dict[str, Any], fs_of: dict[str, Any], config: Config, out: Fo
     personal: Counter[str] = Counter()
     for found in readers.read(fs_of[unit.kind], unit):
         counts["rows"] += 1
-        made = _record(found, unit.kind, config.prepare.max_field_chars)
+        made = _record(found, unit.kind, config.prepare.max_field_chars, hide)
         if isinstance(made, dict):
-            made["raw"] = hide.text(made["raw"])[0]
             rows["rejects"].append(made)
             counts["rejected"] += 1
             continue
-        for table, value in _rows(made, hide, personal):
+        for table, value in documents.rows(made, hide, personal):
             rows[table].append(value | {"where": found.where} if table == "corpus" else value)
     for table, values in rows.items():
         if values:
@@ -115,80 +115,52 @@ def _convert(row: dict[str, Any], fs_of: dict[str, Any], config: Config, out: Fo
     return result
 
 
-def _record(row: readers.Row, kind: str, limit: int) -> records.Record | dict[str, str]:
+def _record(row: readers.Row, kind: str, limit: int, hide: Pseudonymiser) -> records.Record | dict[str, str]:
     """The checked record, or the reject row that says what is wrong with it."""
+    model = records.KINDS[kind]
     if row.value is None:
         reason, detail = row.error or ("unreadable", "")
-        return schema.reject("prepare", row.where, reason, detail, row.raw)
-    for name, value in row.value.items():
-        if isinstance(value, str) and len(value) > limit:
-            detail = f"{name} is {len(value)} characters long, more than prepare.max_field_chars = {limit}"
-            return schema.reject("prepare", row.where, "field too long", detail, value[:200])
+        # Where in such a row a user id stands cannot be told: of kinds that have one, `where` must do.
+        raw = "" if "user_id" in model.model_fields else row.raw
+        return schema.reject("prepare", row.where, reason, detail, _hidden(raw, hide))
+    known = {name: row.value[name] for name in model.model_fields if name in row.value}
+    reason = "invalid record"
     try:
-        return records.KINDS[kind].model_validate(row.value)
+        longest = {name: max(map(len, _texts(value)), default=0) for name, value in known.items()}
+        over = [name for name, length in longest.items() if length > limit]
+        if not over:
+            return model.model_validate(known)
+        reason, name = "field too long", over[0]
+        detail = f"{name} is {longest[name]} characters long, more than prepare.max_field_chars = {limit}"
     except ValidationError as error:
-        return schema.reject("prepare", row.where, "invalid record", records.problem(error), row.raw)
+        detail = records.problem(error, partial(_hidden, hide=hide))
     except (ValueError, TypeError, RecursionError) as error:  # a cell that should hold JSON
-        return schema.reject("prepare", row.where, "invalid record", str(error), row.raw)
+        detail = _hidden(str(error), hide)
+    if known.get("user_id"):
+        known["user_id"] = hide.user(str(known["user_id"]).strip())
+    try:
+        raw = json.dumps(known, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError):
+        raw = ""
+    return schema.reject("prepare", row.where, reason, detail, _hidden(raw, hide))
 
 
-def _rows(record: records.Record, hide: Pseudonymiser, personal: Counter[str]) -> list[tuple[str, dict[str, Any]]]:
-    """What one record adds to the tables: a product stands in the catalogue and in the corpus."""
-
-    def text(value: str) -> str:
-        hidden, counts = hide.text(clean(value))
-        personal.update(counts)
-        return hidden
-
-    def user(value: str | None) -> str | None:
-        return hide.user(value) if value else None
-
-    match record:
-        case records.Product():
-            whole = product_text(record)
-            tongue = record.language or language(whole)
-            product = {
-                "product_id": record.product_id,
-                "language": tongue,
-                "title": clean(record.title),
-                "description": clean(record.description),
-                "brand": clean(record.brand) if record.brand else None,
-                "category": clean(record.category) if record.category else None,
-                "attributes": {clean(k): clean(v) for k, v in record.attributes.items()},
-                "price": record.price,
-                "text": whole,
-            }
-            fields = {k: product[k] for k in ("title", "description", "brand", "category") if product[k]}
-            fields["attributes"] = "; ".join(f"{k}: {v}" for k, v in product["attributes"].items())
-            return [
-                ("catalogue", product),
-                ("corpus", _document("product", record.product_id, tongue, whole, fields, product_id=record.product_id)),
-            ]
-        case records.Review():
-            body = text(record.text)
-            fields = {"rating": str(record.rating)} if record.rating else {}
-            doc = _document("review", record.review_id, record.language or language(body), body, fields)
-            doc |= {"product_id": record.product_id, "user_id": user(record.user_id), "timestamp": record.timestamp}
-            return [("corpus", doc)]
-        case records.Search():
-            body = text(record.query)
-            fields = {"clicks": "|".join(record.clicks)}
-            doc = _document("search", record.search_id, record.language or language(body), body, fields)
-            return [("corpus", doc | {"user_id": user(record.user_id), "timestamp": record.timestamp})]
-        case records.Dialogue():
-            body = "\n".join(f"{turn.role}: {text(turn.text)}" for turn in record.turns)
-            tongue = record.language or language(" ".join(turn.text for turn in record.turns))
-            doc = _document("dialogue", record.dialogue_id, tongue, body, {})
-            doc |= {"product_id": record.product_id, "user_id": user(record.user_id), "timestamp": record.timestamp}
-            return [("corpus", doc)]
-        case records.Interaction():
-            seen = {"user_id": hide.user(record.user_id), "product_id": record.product_id}
-            return [("interactions", seen | {"event": record.event, "timestamp": record.timestamp})]
-    raise TypeError(type(record))
+def _hidden(text: str, hide: Pseudonymiser) -> str:
+    """The start of a text, without personal data; more than a reject keeps, so that the cut halves no number."""
+    return hide.text(text[: 2 * schema.RAW_LIMIT])[0]
 
 
-def _document(kind: str, source: str, tongue: str, text: str, fields: dict[str, str], **more: Any) -> dict[str, Any]:
-    return {"doc_id": f"{kind}:{source}", "kind": kind, "language": tongue, "text": text, "fields": fields, **more}
+def _texts(value: Any) -> Iterator[str]:
+    """The strings anywhere in a value."""
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict):
+            todo += one.values()
+        elif isinstance(one, list | tuple):
+            todo += one
 
 
 def _publish(row: dict[str, Any], parts: Folder, out: Folder, doubles: dict[str, dict[int, str]]) -> dict[str, Any]:
@@ -231,11 +203,16 @@ def _read(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Tab
         return pq.read_table(file, columns=columns)
 
 
-def _check_totals(config: Config, totals: dict[str, Counter[str]], out: Folder) -> None:
+def _check_totals(config: Config, totals: dict[str, Counter[str]], out: Folder, work: list[dict[str, Any]]) -> None:
     """A source that is mostly refused is not what the config says it is: stop, and say the commonest reasons."""
     for kind, counts in totals.items():
+        if not counts["rows"]:
+            path = config.sources.given()[kind].path
+            raise UserError(f"{path}: no rows", f"give files with rows in sources.{kind}, or leave that source out")
         if counts["rejected"] > config.prepare.max_reject_rate * counts["rows"]:
-            rejects = (out / "rejects").read_table(schema.REJECT).to_pylist()
+            names = [f"{one['part']}.parquet" for one in work if one["unit"]["kind"] == kind]
+            tables = [_read(out / "rejects", name) for name in names if (out / "rejects").exists(name)]
+            rejects = [row for table in tables for row in table.to_pylist()]
             reasons = Counter(f"{r['reason']}: {r['detail']}" for r in rejects).most_common(3)
             told = "\n".join(f"  {count} x {reason:.200}" for reason, count in reasons)
             where = config.sources.given()[kind].path

@@ -24,9 +24,7 @@ START_SECONDS = 120
 def run(pipeline: Pipeline, ask: list[str] | None) -> None:
     """Serve the pipeline's bundle until interrupted; or, given queries, ask them, print the hits, and stop."""
     if pipeline.manifest("package") is None:
-        raise UserError(
-            "there is no bundle made with these settings", "run `synthrec run` with the same config first"
-        )
+        raise UserError("there is no bundle made with these settings", "run `synthrec run` with the same config first")
     with endpoint(pipeline.folder("package").local, pipeline.config.serve) as url:
         if ask:
             for query in ask:
@@ -39,7 +37,7 @@ def run(pipeline: Pipeline, ask: list[str] | None) -> None:
 
 
 def example(url: str) -> str:
-    return f"""  curl -s {url}/v1/search -H 'content-type: application/json' -d '{{"query": "warm dog coat", "k": 3}}'"""
+    return f"""  curl -s {url}/v1/search -H 'content-type: application/json' -d '{{"query": "pan for eggs", "k": 3}}'"""
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """synthesize: the corpus -> requests -> completions (by the LLM) -> labels.
 
-Completions live in `synthesize/completions/<task>`, outside the fingerprinted folder: an answer that is paid for is kept
-and found again by its request's id, whatever else changes.
+Completions live in `synthesize/completions/<task>`, outside the fingerprinted folder: an answer that is paid for is
+kept and found again by its request's id, whatever else changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ FILES_A_UNIT = 200
 
 
 def settings(config: Config) -> Any:
-    tasks = [[t.name, t.settings.model_dump(), {la: t.made_of(la) for la in ("en", "zh")}] for t in chosen_tasks(config)]
+    tasks = [
+        [t.name, t.settings.model_dump(), {la: t.made_of(la) for la in ("en", "zh")}] for t in chosen_tasks(config)
+    ]
     return {"tasks": tasks, "engine": config.synthesize.engine.model_dump(exclude={"resources"}), "seed": config.seed}
 
 
@@ -82,7 +84,7 @@ def _answer(context: Context, task: Task, wanted: Folder, store: Folder) -> dict
     plan = (
         ray.data.read_parquet(names, filesystem=wanted.fs)
         .map_batches(partial(_pending, done=done_ref), batch_format="pyarrow", num_cpus=0.25, batch_size=None)
-        # Ray hands an actor a block at a time and reports when it is done: a block is a batch, or progress comes in lumps.
+        # Ray hands an actor a block at a time and reports when it is done: with a block a batch, progress is smooth.
         .repartition(target_num_rows_per_block=resources.batch_size)
         .map_batches(
             Worker,
@@ -120,7 +122,7 @@ def _break_circuit(task: Task, account: Counter[str], why: Counter[str], most: f
 
 
 def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> dict[str, Any]:
-    names = [n for n in store.files(".parquet")]
+    names = store.files(".parquet")
     groups = [names[i : i + FILES_A_UNIT] for i in range(0, len(names), FILES_A_UNIT)]
     units = [{"names": group, "part": f"{number:05d}"} for number, group in enumerate(groups)]
     ids = ray.put(requests.ids(wanted))
@@ -128,7 +130,6 @@ def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> dict[
     for one in cluster.work(units, partial(parse, task=task, store=store, out=context.out, wanted=ids), num_cpus=0.5):
         total.update(one)
     return dict(total)
-
 
 
 STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run)

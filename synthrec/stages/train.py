@@ -28,7 +28,8 @@ def run(context: Context) -> dict[str, Any]:
     ranks_batch = config.workers * config.batch_size
     if pairs.num_rows < ranks_batch:
         raise UserError(
-            f"{pairs.num_rows} training pairs are fewer than one step takes ({config.workers} workers x batch {config.batch_size})",
+            f"{pairs.num_rows} training pairs are fewer than one step takes "
+            f"({config.workers} workers x batch {config.batch_size})",
             "synthesise more queries, or lower train.batch_size or train.workers",
         )
     work = context.keep("work") / context.out.path.rpartition("/")[2]

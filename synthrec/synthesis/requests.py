@@ -32,13 +32,19 @@ def build(row: dict[str, Any], task: Task, source: Folder, shop: Folder, out: Fo
             if not task.speaks(record["language"]):
                 unspoken += 1
                 detail = f"task {task.name} has no prompt in '{record['language']}'"
-                rejects.append(schema.reject("synthesize", _id(record), "no prompt in this language", detail, record["text"]))
+                rejects.append(
+                    schema.reject("synthesize", _id(record), "no prompt in this language", detail, record["text"])
+                )
                 continue
             rows += list(_requests(task, record, Shop(shop), model))
-        (out / "requests" / task.name).write_table(f"{row['part']}-{number:04d}.parquet", schema.table(rows, schema.REQUEST))
+        (out / "requests" / task.name).write_table(
+            f"{row['part']}-{number:04d}.parquet", schema.table(rows, schema.REQUEST)
+        )
         count += len(rows)
     if rejects:
-        (out / "rejects").write_table(f"requests-{task.name}-{row['part']}.parquet", schema.table(rejects, schema.REJECT))
+        (out / "rejects").write_table(
+            f"requests-{task.name}-{row['part']}.parquet", schema.table(rejects, schema.REJECT)
+        )
     return {"rows": count, "unspoken": unspoken}
 
 

@@ -55,7 +55,7 @@ class Queries(Task):
 
 
 def aspects(language: str, fields: dict[str, str]) -> list[str]:
-    """What may matter to a shopper: each attribute, each clause of the description, or the category if there is neither."""
+    """What may matter to a shopper: each attribute and clause of the description; the category if there is neither."""
     tongue = language if language in CLAUSE else "en"
     colon = "：" if tongue == "zh" else ": "
     found = [a.replace(": ", colon, 1) for a in fields.get("attributes", "").split("; ") if a]

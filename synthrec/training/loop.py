@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def train(
             total += value.item()
             tick(epoch * steps + step + 1, total / (step + 1))
         mean = accelerator.reduce(torch.tensor(total / steps, device=accelerator.device), "mean").item()
-        report({"epoch": epoch, "loss": mean}, lambda folder, at=epoch + 1: _save(folder, at, model, optimizer, schedule))
+        save = partial(_save, epoch=epoch + 1, model=model, optimizer=optimizer, schedule=schedule)
+        report({"epoch": epoch, "loss": mean}, save)
 
 
 def _warm_then_linear(steps: int, warmup: float) -> Callable[[int], float]:

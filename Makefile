@@ -1,0 +1,48 @@
+# Set-up is `make demo` and `make test`. Both make the environment first, if it is not there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test slow lint format bench docs constraints clean
+
+help:  ## what each target does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@echo "making the environment in $(VENV) (a few minutes, 2.5 GB)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+demo: $(READY)  ## the whole loop on the fictional store; ends with served queries and a report
+	@$(BIN)/synthrec demo
+
+test: lint  ## style, types and the fast tests
+	$(BIN)/pytest
+
+slow: $(READY)  ## the tests that take minutes: the whole demo, killed processes, the browser
+	$(BIN)/pytest -m slow
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## put the code into style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## the benchmark of the whole loop; DATA=folder for the office set
+	$(BIN)/python -m benchmarks.loop --json $(if $(DATA),--data $(DATA))
+
+docs: $(READY)  ## run every bash block of the documentation
+	$(BIN)/python tests/run_docs.py
+
+constraints: $(READY)  ## write constraints.txt anew from the environment
+	{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## remove the environment, runs and caches
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

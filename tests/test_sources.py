@@ -1,0 +1,410 @@
+"""A shop's files, good and bad, through the readers and the prepare stage on a real Ray."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import fs as pafs
+
+from synthrec import schema
+from synthrec.config import Config, Source
+from synthrec.errors import UserError
+from synthrec.pipeline import Pipeline
+from synthrec.sources import readers
+from synthrec.stages import prepare
+
+LOCAL = pafs.LocalFileSystem()
+
+
+def products(*ids):
+    return [{"product_id": i, "title": f"Kettle {i}", "brand": "Tarrow", "attributes": {"colour": "red"}} for i in ids]
+
+
+def lines(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+@pytest.fixture
+def shop(tmp_path, ray_session):
+    """`shop.prepare(products="p.jsonl", ...)` runs the stage on files that `shop.write` made."""
+
+    def write(name, data):
+        path = tmp_path / "files" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else lines(data))
+        return str(path)
+
+    def run(settings=None, **sources):
+        given = {kind: source if isinstance(source, dict) else {"path": source} for kind, source in sources.items()}
+        given = {kind: source | {"path": str(tmp_path / "files" / source["path"])} for kind, source in given.items()}
+        values = {"name": "shop", "run_dir": str(tmp_path / "run"), "sources": given, "prepare": settings or {}}
+        pipeline = Pipeline(Config.model_validate(values), (prepare.STAGE,))
+        pipeline.run("prepare")
+        manifest = (pipeline.root / "prepare").read_json("manifest.json")
+        out = pipeline.folder("prepare")
+        tables = {name: (out / name).read_table(kind).to_pylist() for name, kind in prepare.TABLES.items()}
+        return SimpleNamespace(**tables, figures=manifest["figures"], manifest=manifest)
+
+    return SimpleNamespace(write=write, prepare=run, run_dir=tmp_path / "run", files=tmp_path / "files")
+
+
+def ids(table):
+    return sorted(row["product_id"] for row in table)
+
+
+# Good files.
+
+
+def test_every_format_gives_the_same_rows(shop):
+    text = 'Boils, "fast"\nand well'
+    good = [{"review_id": f"r{i}", "product_id": "k1", "rating": 4, "text": f"{text} {i}"} for i in range(4)]
+    shop.write("reviews/a.jsonl", good[:2])
+    with (shop.files / "reviews" / "b.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.DictWriter(file, list(good[0]))
+        table.writeheader()
+        table.writerow(good[2])
+    pq.write_table(pa.Table.from_pylist(good[3:]), shop.files / "reviews" / "c.parquet")
+    shop.write("products.jsonl", products("k1"))
+    found = shop.prepare(products="products.jsonl", reviews="reviews")
+
+    reviews = sorted((row for row in found.corpus if row["kind"] == "review"), key=lambda row: row["doc_id"])
+    assert [row["doc_id"] for row in reviews] == ["review:r0", "review:r1", "review:r2", "review:r3"]
+    assert [row["text"] for row in reviews] == [f'Boils, "fast" and well {i}' for i in range(4)]
+    assert {(row["product_id"], row["language"], schema.strings(row["fields"])["rating"]) for row in reviews} == {
+        ("k1", "en", "4")
+    }
+    assert found.figures["sources"]["reviews"] == {"rows": 4, "rejected": 0}
+    assert found.rejects == []
+    assert [entry["rows"] for entry in found.manifest["files"] if "catalogue" in entry["name"]] == [1]
+
+
+def test_columns_are_mapped_for_each_source_by_itself(shop):
+    shop.write("p.csv", b"sku,name,title,text\nk1,Red kettle,ignored,Holds a litre\n")
+    shop.write("r.jsonl", [{"id": "r1", "sku": "k1", "body": "Fine"}])
+    found = shop.prepare(
+        products={"path": "p.csv", "columns": {"product_id": "sku", "title": "name", "description": "text"}},
+        reviews={"path": "r.jsonl", "columns": {"review_id": "id", "product_id": "sku", "text": "body"}},
+    )
+    (kettle,) = found.catalogue
+    assert (kettle["product_id"], kettle["title"], kettle["description"]) == ("k1", "Red kettle", "Holds a litre")
+    assert {row["doc_id"]: row["text"] for row in found.corpus}["review:r1"] == "Fine"
+
+
+def test_one_column_can_serve_twice(shop):
+    shop.write("p.csv", b"sku,name\nk1,Red kettle\n")
+    columns = {"product_id": "sku", "title": "name", "description": "name"}
+    (kettle,) = shop.prepare(products={"path": "p.csv", "columns": columns}).catalogue
+    assert (kettle["title"], kettle["description"]) == ("Red kettle", "Red kettle")
+
+
+def test_a_second_run_does_nothing_until_a_file_or_setting_changes(shop, capsys):
+    shop.write("p.jsonl", products("k1"))
+    first = shop.prepare(products="p.jsonl").manifest
+    capsys.readouterr()
+    assert shop.prepare(products="p.jsonl").manifest == first
+    assert "prepare is up to date" in capsys.readouterr().err
+    assert not (shop.run_dir / "prepare" / "parts" / first["fingerprint"]).exists()
+
+    shop.write("p.jsonl", products("k1", "k2"))
+    second = shop.prepare(products="p.jsonl")
+    assert second.manifest["fingerprint"] != first["fingerprint"]
+    assert ids(second.catalogue) == ["k1", "k2"]
+
+
+# Bad rows: refused one by one, counted, and told.
+
+
+def test_bad_rows_are_refused_alone_with_place_and_reason(shop):
+    untitled, listed = {"product_id": "k2"}, {"product_id": "k4", "title": ["no"]}
+    rows = [*products("k1"), untitled, *products("k3"), listed, *products("k5")]
+    data = lines(rows) + b"{broken\n" + b"[1]\n" + b'{"product_id": "k6", "title": "caf\xe9"}\n' + lines(products("k7"))
+    path = shop.write("p.jsonl", data)
+    found = shop.prepare({"max_reject_rate": 0.6}, products="p.jsonl")
+    assert ids(found.catalogue) == ["k1", "k3", "k5", "k7"]
+    assert found.figures["sources"]["products"] == {"rows": 9, "rejected": 5}
+    told = {row["where"]: (row["reason"], row["detail"]) for row in found.rejects}
+
+    def at(start):
+        return told[f"{path}@{data.index(start)}"]
+
+    assert at(lines([untitled])) == ("invalid record", "title: Field required")
+    assert at(lines([listed])) == ("invalid record", "title: Input should be a valid string (it is ['no'])")
+    assert at(b"{broken")[0] == "not JSON"
+    assert at(b"[1]") == ("not a JSON object", "it is a list")
+    assert at(b'{"product_id": "k6"')[0] == "broken text encoding"
+
+
+def test_what_may_be_missing_may_be_null_or_blank(shop):
+    blanks = dict.fromkeys(["description", "brand", "category", "attributes", "price", "language"])
+    shop.write("p/1.jsonl", [products("k1")[0] | blanks])
+    shop.write("p/2.csv", b"product_id,title,price,attributes,brand\nk2,Kettle,,,\n")
+    none = dict.fromkeys(["rating", "user_id", "timestamp", "language"])
+    shop.write("r/1.jsonl", [{"review_id": "r1", "product_id": "k1", "text": "Fine"} | none])
+    shop.write("r/2.csv", b"review_id,product_id,text,rating,user_id,timestamp\nr2,k1,Fine,,,\n")
+    shop.write("s.jsonl", [{"search_id": "s1", "query": "kettle", "clicks": None, "user_id": None, "timestamp": None}])
+    found = shop.prepare(products="p", reviews="r", searches="s.jsonl")
+    assert found.rejects == []
+    assert ids(found.catalogue) == ["k1", "k2"]
+    assert {row["price"] for row in found.catalogue} == {None}
+    assert len(found.corpus) == 5
+
+
+def test_csv_rows_are_refused_alone_with_their_line(shop):
+    path = shop.write(
+        "p.csv",
+        b"product_id,title,price\n"
+        b'k1,"Two\nlines",1\n'  # lines 2 and 3
+        b"k2,Kettle,cheap\n"
+        b"k3,Caf\xe9,1\n"
+        b"k4,Kettle\n"
+        b"k5,Kettle,\n"
+        b"k6,\xe6\xb8\xaf,2\n",
+    )
+    found = shop.prepare(products="p.csv")
+    assert ids(found.catalogue) == ["k1", "k5", "k6"]
+    assert {row["where"]: row["reason"] for row in found.rejects} == {
+        f"{path}:4": "invalid record",
+        f"{path}:5": "broken text encoding",
+        f"{path}:6": "wrong number of cells",
+    }
+    (wrong,) = (row for row in found.rejects if row["reason"] == "invalid record")
+    assert wrong["detail"].startswith("price: ")
+    assert wrong["detail"].endswith("(it is 'cheap')")
+
+
+def test_parquet_rows_are_refused_alone_with_their_number(shop):
+    data = pa.array([b"Kettle", None, b"Caf\xe9", b"Pan"], pa.binary())
+    titles = pa.Array.from_buffers(pa.string(), len(data), data.buffers())  # as writers do that do not check
+    shop.write("p.parquet", b"")
+    path = shop.files / "p.parquet"
+    pq.write_table(pa.table({"product_id": ["k1", "k2", "k3", "k4"], "title": titles}), path, row_group_size=2)
+    found = shop.prepare(products="p.parquet")
+    assert ids(found.catalogue) == ["k1", "k4"]
+    assert {row["where"]: row["reason"] for row in found.rejects} == {
+        f"{path}:2": "invalid record",
+        f"{path}:3": "broken text encoding",
+    }
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_cell_of_10_mb_is_refused_and_its_neighbours_kept(shop, form):
+    huge = "x" * (10 << 20)
+    if form == "jsonl":
+        rows = products("k1", "k2", "k3", "k4", "k5")
+        rows[1]["description"] = huge
+        rows[3]["attributes"]["manual"] = huge
+        shop.write("p.jsonl", rows)
+        bad = {"description", "attributes"}
+    else:
+        shop.write("p.csv", f"product_id,title,brand,page\nk1,a,,{huge}\nk2,a,{huge},\nk3,b,,\nk5,c,,\n".encode())
+        bad = {"brand"}  # `page` is no column of ours, so its length does not matter
+    found = shop.prepare(products=f"p.{form}")
+    assert ids(found.catalogue) == ["k1", "k3", "k5"]
+    assert {row["reason"] for row in found.rejects} == {"field too long"}
+    assert {row["detail"].split()[0] for row in found.rejects} == bad
+    assert all(f"{10 << 20} characters" in row["detail"] for row in found.rejects)
+    assert max(len(row["raw"]) for row in found.rejects) <= schema.RAW_LIMIT
+
+
+def test_of_a_repeated_id_the_first_is_kept_and_both_places_told(shop):
+    first = shop.write("p/1.jsonl", products("k1", "k2"))
+    second = shop.write("p/2.jsonl", [{"product_id": "k2", "title": "Another"}, *products("k3")])
+    found = shop.prepare(products="p")
+    assert ids(found.catalogue) == ["k1", "k2", "k3"]
+    assert {row["product_id"]: row["title"] for row in found.catalogue}["k2"] == "Kettle k2"
+    assert len(found.corpus) == 3
+    (double,) = found.rejects
+    assert double["reason"] == "duplicate id"
+    assert double["where"] == f"{second}@0"
+    assert f"{first}@{len(lines(products('k1')))}" in double["detail"]
+    assert found.figures["duplicates"] == 1
+
+
+# Bad files: stop and say what to do.
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_missing_column_is_told_with_the_mapping_that_would_mend_it(shop, form):
+    path = shop.write(f"p.{form}", b"product_id,name\nk1,Kettle\n")
+    if form == "parquet":
+        pq.write_table(pa.table({"product_id": ["k1"], "name": ["Kettle"]}), path)
+    with pytest.raises(UserError) as told:
+        shop.prepare(products=f"p.{form}")
+    assert told.value.problem == f"{path}: no column 'title' (it has: product_id, name)"
+    assert "sources.products.columns: {title: <your column>}" in told.value.hint
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.csv", "header.csv", "p.parquet"])
+def test_a_source_without_rows_is_told(shop, name):
+    path = shop.write(name, b"product_id,title\n" if name == "header.csv" else b"")
+    if name == "p.parquet":
+        pq.write_table(pa.schema([("product_id", pa.string()), ("title", pa.string())]).empty_table(), path)
+    with pytest.raises(UserError) as told:
+        shop.prepare(products=name)
+    assert path in told.value.problem
+    assert "no rows" in told.value.problem
+    assert not (shop.run_dir / "prepare" / "manifest.json").exists()
+
+
+def test_an_empty_file_among_others_is_refused_and_the_others_are_read(shop):
+    empty = shop.write("p/0.jsonl", b"")
+    shop.write("p/1.jsonl", products("k1", "k2"))
+    found = shop.prepare(products="p")
+    assert ids(found.catalogue) == ["k1", "k2"]
+    assert [(row["where"], row["reason"]) for row in found.rejects] == [(empty, "empty file")]
+
+
+def test_a_file_that_is_mostly_bad_stops_the_run_with_its_commonest_reasons(shop):
+    shop.write("p.jsonl", [*products(*"abcdefghijkl"), *[{"product_id": "x"}] * 8])  # more rejects, but under half
+    reviews = [{"review_id": f"r{i}", "product_id": "a", "text": "Fine", "rating": "five"} for i in range(3)]
+    reviews += [{"review_id": "r8", "product_id": "a"}, {"review_id": "r9", "product_id": "a", "text": "Fine"}]
+    path = shop.write("r.jsonl", reviews)
+    with pytest.raises(UserError) as told:
+        shop.prepare(products="p.jsonl", reviews="r.jsonl")
+    headline, commonest, second, where = told.value.problem.splitlines()
+    assert headline == f"{path}: 4 of 5 rows refused"
+    assert commonest.startswith("  3 x invalid record: rating: ")
+    assert second == "  1 x invalid record: text: Field required"
+    assert where == f"  first: {path}@0"
+    assert "sources.reviews" in told.value.hint
+    assert not (shop.run_dir / "prepare" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(("path", "words"), [("none.jsonl", "no file at"), ("none/*.csv", "no file at")])
+def test_a_source_that_is_not_there_is_told(tmp_path, path, words):
+    with pytest.raises(UserError, match=words):
+        readers.units("products", Source(path=str(tmp_path / path)))
+
+
+def test_a_file_of_no_known_format_is_told(tmp_path):
+    (tmp_path / "p.xlsx").write_bytes(b"x")
+    with pytest.raises(UserError, match="cannot tell the format"):
+        readers.units("products", Source(path=str(tmp_path / "p.xlsx")))
+
+
+def test_a_parquet_file_that_is_none_is_told(tmp_path):
+    (tmp_path / "p.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(UserError, match="is not a Parquet file"):
+        readers.units("products", Source(path=str(tmp_path / "p.parquet")))
+
+
+# Personal data.
+
+
+def everything_in(folder):
+    """All that the folder's files say: their bytes, and the values of Parquet files, which are packed."""
+    for path in (p for p in Path(folder).rglob("*") if p.is_file()):
+        yield path, path.read_bytes().decode("utf-8", "replace")
+        if path.suffix == ".parquet":
+            yield path, json.dumps(pq.read_table(path).to_pylist(), ensure_ascii=False, default=str)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_neither_user_ids_nor_personal_data_reach_the_run_directory(shop, finished):
+    secrets = {"cust-77001", "cust-77002", "cust-77003", "cust-77004", "cust-77005", "cust-77006", "cust-77007"}
+    secrets |= {"jane.doe@mail.example", "13812345678", "Jane Q. Roe", "望潮街21号"}
+    mail, phone, address = "jane.doe@mail.example", "13812345678", "泊安市新港区望潮街21号5单元302室"
+    reviews = [
+        {"review_id": "r1", "product_id": "k1", "user_id": "cust-77001", "text": f"Write to {mail}"},
+        {"review_id": "r1", "product_id": "k1", "user_id": "cust-77001", "text": f"Again: {mail}"},  # a double
+        {"review_id": "r2", "product_id": "k1", "user_id": "cust-77002", "rating": f"打我{phone}", "text": "x"},
+        {"review_id": "r3", "product_id": "k1", "user_id": ["cust-77003"], "text": f"送到{address}"},
+        {"review_id": "r4", "product_id": "k1", "user_id": "cust-77004", "name": "Jane Q. Roe", "rating": 9},
+        {"review_id": "r5", "product_id": "k1", "user_id": "cust-77005", "text": mail + " " + "x" * 30_000},
+        {"review_id": "r6", "product_id": "k1", "user_id": "cust-77001", "text": "Fine", "name": "Jane Q. Roe"},
+    ]
+    broken = b'{"user_id": "cust-77006", "text": "caf\xe9 jane.doe@mail.example"}\n{"user_id": "cust-77006",\n'
+    escaped = json.dumps({"review_id": "r8", "user_id": "cust-77005", "text": None, "product_id": address}).encode()
+    shop.write("r.jsonl", lines(reviews) + broken + escaped)
+    shop.write("p.jsonl", products("k1"))
+    shop.write("s.csv", b"search_id,user_id,query\ns1,cust-77007,kettle\ns2,cust-77007\n")
+    event = {"product_id": "k1", "event": "view", "timestamp": "2025-01-01T00:00:00Z"}
+    shop.write("i.jsonl", [event | {"user_id": "cust-77001"}, event | {"user_id": "cust-77002", "event": "stare"}])
+    turns = [{"role": "shopper", "text": f"Call {phone}"}, {"role": "agent", "text": "Yes"}]
+    dialogues = [{"dialogue_id": f"d{i}", "user_id": "cust-77001", "turns": turns} for i in range(2)]
+    dialogues[1]["turns"] = [{"role": "boss", "text": f"Call {phone}"}]
+    shop.write("d.jsonl", dialogues)
+    sources = {"products": "p.jsonl", "reviews": "r.jsonl", "searches": "s.csv"}
+    sources |= {"interactions": "i.jsonl", "dialogues": "d.jsonl"}
+
+    if finished:
+        found = shop.prepare({"max_reject_rate": 1.0}, **sources)
+        assert len(found.rejects) == 11
+        assert len(found.interactions) == 1
+        (seen,) = {row["user_id"] for row in found.interactions}
+        assert {row["user_id"] for row in found.corpus if row["kind"] in ("review", "dialogue")} == {seen}
+        assert "<EMAIL_" in next(row["text"] for row in found.corpus if row["doc_id"] == "review:r1")
+        assert found.figures["personal_data"]["phone"] == 1
+    else:  # stopped half way: what is left for the next run holds none either
+        with pytest.raises(UserError) as told:
+            shop.prepare({"max_reject_rate": 0.1}, **sources)
+        assert not [secret for secret in secrets if secret in str(told.value)]
+    looked = 0
+    for path, text in everything_in(shop.run_dir):
+        looked += 1
+        assert not [secret for secret in secrets if secret in text], path
+    assert looked > 5
+
+
+# JSONL in pieces.
+
+
+def read_all(path, encoding="utf-8"):
+    """(units, rows) of a JSONL file as prepare would read it."""
+    units = readers.units("products", Source(path=str(path), encoding=encoding))
+    return units, [row for unit in units for row in readers.read(LOCAL, unit)]
+
+
+@given(
+    lengths=st.lists(st.integers(0, 60), min_size=1, max_size=30),
+    chunk=st.integers(1, 80),
+    end=st.sampled_from([b"\n", b"\r\n"]),
+    closed=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_line_is_lost_or_doubled_where_a_file_is_cut(lengths, chunk, end, closed):
+    made = [json.dumps({"n": n, "text": "é" * length}, ensure_ascii=False).encode() for n, length in enumerate(lengths)]
+    data = end.join(made) + (end if closed else b"")
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "CHUNK_BYTES", chunk)
+        path = Path(folder) / "p.jsonl"
+        path.write_bytes(data)
+        units, rows = read_all(path)
+    assert len(units) == -(-len(data) // chunk)
+    assert [row.value["n"] for row in rows] == list(range(len(lengths)))
+    assert [len(row.value["text"]) for row in rows] == lengths
+    starts = [int(row.where.rpartition("@")[2]) for row in rows]
+    assert [data[at : at + len(line)] for at, line in zip(starts, made, strict=True)] == made
+
+
+@pytest.mark.parametrize("chunk", [7, 50, 1000])
+def test_a_line_beyond_the_limit_is_refused_once_and_the_next_is_read(tmp_path, monkeypatch, chunk):
+    monkeypatch.setattr(readers, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(readers, "MAX_LINE", 40)
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(lines([{"n": 0}, {"n": "x" * 300}, {"n": 2}, {"n": "y" * 100}]))
+    _, rows = read_all(path)
+    assert [row.value and row.value["n"] for row in rows] == [0, None, 2, None]
+    assert [row.error[0] for row in rows if row.error] == ["row too long"] * 2
+
+
+def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"n": 0}\n\n  \r\n{"n": 1}\n\n')
+    assert [row.value for row in read_all(path)[1]] == [{"n": 0}, {"n": 1}]
+
+
+def test_another_encoding_is_read_as_the_source_says(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_bytes('{"title": "港山集"}\n'.encode("gb18030"))
+    assert [row.value for row in read_all(path, "gb18030")[1]] == [{"title": "港山集"}]
+    assert read_all(path)[1][0].error[0] == "broken text encoding"
