@@ -113,13 +113,11 @@ def config_(
     ] = None,
     set_: Overrides = None,
 ) -> None:
-    """Print settings with every default filled in, as YAML."""
-    import yaml
+    """Print settings with every default filled in and explained, as YAML: a config to start from."""
+    from synthrec.config import commented, defaults
 
-    from synthrec.config import defaults
-
-    values: Any = load(config, set_).model_dump(mode="json") if config else defaults()
-    typer.echo(yaml.safe_dump(values, allow_unicode=True, sort_keys=False))
+    values: Any = load(config, set_).model_dump(mode="json") if config else defaults(set_)
+    typer.echo(commented(values))
 
 
 @app.callback(invoke_without_command=True)

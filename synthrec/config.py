@@ -24,71 +24,93 @@ class Source(Settings):
     """Files of one kind of record."""
 
     path: str = Field(description="a file, a folder, or a glob, on any pyarrow filesystem")
-    format: Literal["auto", "parquet", "csv", "jsonl"] = "auto"
-    encoding: str = "utf-8"
-    columns: dict[str, str] = Field(default={}, description="our name -> the column's name in your files")
+    format: Literal["auto", "parquet", "csv", "jsonl"] = Field("auto", description="auto: by the file's name")
+    encoding: str = Field("utf-8", description="of CSV and JSONL")
+    columns: dict[str, str] = Field({}, description="our name: the column's name in your files")
 
 
 class Sources(Settings):
-    products: Source
-    reviews: Source | None = None
-    searches: Source | None = None
-    interactions: Source | None = None
-    dialogues: Source | None = None
+    """The shop's files. Products are needed; the rest may be left out."""
+
+    products: Source = Field(description="product_id, title, description, brand, category, attributes, price, language")
+    reviews: Source | None = Field(
+        None, description="review_id, product_id, text, rating, user_id, timestamp, language"
+    )
+    searches: Source | None = Field(None, description="search_id, query, clicks, user_id, timestamp, language")
+    interactions: Source | None = Field(
+        None, description="user_id, product_id, event (view, cart, purchase), timestamp"
+    )
+    dialogues: Source | None = Field(None, description="dialogue_id, turns (role, text), user_id, product_id, ...")
 
     def given(self) -> dict[str, Source]:
         return {name: source for name in type(self).model_fields if (source := getattr(self, name)) is not None}
 
 
 class Privacy(Settings):
-    kinds: tuple[PiiKind, ...] = get_args(PiiKind)
+    """Personal data to replace by pseudonyms. The key: $SYNTHREC_PRIVACY_KEY, else ~/.config/synthrec/privacy.key."""
+
+    kinds: tuple[PiiKind, ...] = Field(get_args(PiiKind), description="what to look for")
 
 
 class Prepare(Settings):
-    max_field_chars: Positive = 20_000
-    max_reject_rate: Fraction = 0.5  # above it the files are probably not what the config says
+    """Reading and checking the shop's files."""
+
+    max_field_chars: Positive = Field(20_000, description="a row with a longer text is refused")
+    max_reject_rate: Fraction = Field(0.5, description="above it the files are not what this config says, and we stop")
 
 
 class Resources(Settings):
     """How the LLM is laid out on the cluster. Changing these never redoes finished rows."""
 
-    actors: tuple[Positive, Positive] = Field(default=(1, 1), description="fewest and most engine actors")
-    cpus: Annotated[float, Field(gt=0)] = 1  # one of two cores: Ray Data needs the other for its own tasks
-    gpus: Annotated[float, Field(ge=0)] = 0
-    threads: Annotated[int, Field(ge=0)] = Field(default=0, description="CPU threads an actor; 0: all cores")
-    batch_size: Positive = 64
-    slots: Positive = 8
+    actors: tuple[Positive, Positive] = Field((1, 1), description="fewest and most copies of the LLM")
+    cpus: Annotated[float, Field(gt=0)] = Field(
+        1, description="set aside a copy; Ray Data needs some for its own tasks"
+    )
+    gpus: Annotated[float, Field(ge=0)] = Field(0, description="a copy; a half lets two share one")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads a copy; 0: all cores")
+    batch_size: Positive = Field(64, description="rows handed over at once: the grain of progress and of resuming")
+    slots: Positive = Field(8, description="llamacpp: sequences decoded together")
 
 
 class Engine(Settings):
-    kind: Literal["llamacpp", "transformers"] = "llamacpp"
-    model: str = Field(default="embedded", description="'embedded', a path, or (transformers) a hub name")
-    context: Positive = 768
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The LLM."""
+
+    kind: Literal["llamacpp", "transformers"] = Field("llamacpp", description="llamacpp: GGUF; transformers: any other")
+    model: str = Field("embedded", description="'embedded', a path, or (transformers) a hub name")
+    context: Positive = Field(768, description="tokens of prompt and answer together")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="transformers: auto takes the fastest here"
+    )
     resources: Resources = Resources()
 
 
 class QueriesTask(Settings):
-    per_product: Positive = 3
-    max_products: Positive | None = None
-    temperature: Annotated[float, Field(ge=0)] = 0.7
-    top_p: Fraction = 0.95
-    max_tokens: Positive = 20
+    """Shopper queries written for products, each asked for with another quality of the product."""
+
+    per_product: Positive = Field(3, description="queries asked for a product")
+    max_products: Positive | None = Field(None, description="of the catalogue, picked by a hash; null: all")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="0: the likeliest query, always the same")
+    top_p: Fraction = Field(0.95, description="nucleus of the sampling")
+    max_tokens: Positive = Field(20, description="of one query")
 
 
 class RelevanceTask(Settings):
+    """Does a product fit a query? Scored by the label's token."""
+
     candidates: Annotated[int, Field(ge=0)] = Field(
-        default=1, description="rival products scored beside each query's own"
+        1, description="rivals by BM25 scored beside each query's own product"
     )
-    max_queries: Positive | None = None
+    max_queries: Positive | None = Field(None, description="picked by a hash; null: all")
 
 
 class SentimentTask(Settings):
-    max_reviews: Positive | None = None
+    """Is a review's writer satisfied? Scored by the label's token."""
+
+    max_reviews: Positive | None = Field(None, description="picked by a hash; null: all")
 
 
 class Tasks(Settings):
-    """The tasks to run; a task left out or null is not run."""
+    """What to ask the LLM. A task left out or null is not run."""
 
     queries: QueriesTask | None = None
     relevance: RelevanceTask | None = None
@@ -96,73 +118,88 @@ class Tasks(Settings):
 
 
 class Synthesize(Settings):
+    """Labels from the LLM."""
+
     engine: Engine = Engine()
     tasks: Tasks = Tasks(queries=QueriesTask(), relevance=RelevanceTask(), sentiment=SentimentTask())
-    max_failure_rate: Fraction = 0.5  # over the last window of rows; above it the job stops and says why
-    failure_window: Positive = 200
+    max_failure_rate: Fraction = Field(0.5, description="of answers of no use; above it the job stops and says why")
+    failure_window: Positive = Field(200, description="answers to see before that is judged")
 
 
 class Curate(Settings):
-    min_words: Positive = 2
-    max_chars: Positive = 120
-    max_copy: Fraction = 0.9  # share of a query's words that stand, in order, in the title
-    roundtrip_k: Positive = 10
-    roundtrip_encoder: str = "embedded"
-    min_relevance: Fraction = 0.0  # the embedded 270M model's relevance score is too weak to refuse rows by
+    """Which labels are worth training on."""
+
+    min_words: Positive = Field(2, description="of a query; a Chinese character counts as one")
+    max_chars: Positive = Field(120, description="of a query")
+    max_copy: Fraction = Field(0.9, description="share of a query's words that stand, in order, in the title")
+    roundtrip_k: Positive = Field(10, description="a query must find its product among the first k")
+    roundtrip_encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
+    min_relevance: Fraction = Field(
+        0.0, description="by the LLM's score; 0: keep all (the embedded LLM scores too weakly)"
+    )
 
 
 class Train(Settings):
-    encoder: str = Field(default="embedded", description="'embedded', a path, or a hub name")
-    workers: Positive = 2
-    use_gpu: bool = False
+    """Fine-tuning of the bi-encoder."""
+
+    encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
+    workers: Positive = Field(2, description="DDP ranks")
+    use_gpu: bool = Field(False, description="a GPU a rank, and NCCL between them")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
     epochs: Positive = 4
-    batch_size: Positive = Field(default=32, description="pairs per worker and step")
+    batch_size: Positive = Field(32, description="pairs per worker and step; negatives come from all workers")
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    new_token_learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # embeddings of added characters start unlearnt
-    warmup: Fraction = 0.1
-    temperature: Annotated[float, Field(gt=0)] = 0.05
+    new_token_learning_rate: Annotated[float, Field(gt=0)] = Field(
+        1e-3, description="of embeddings with new characters"
+    )
+    warmup: Fraction = Field(0.1, description="share of the steps")
+    temperature: Annotated[float, Field(gt=0)] = Field(0.05, description="of InfoNCE")
     max_query_tokens: Positive = 32
     max_product_tokens: Positive = 96
-    text_pairs: bool = Field(default=True, description="also learn title -> rest of the product text")
-    extend_vocabulary: bool = Field(
-        default=True, description="add the corpus's characters that the encoder cannot read"
-    )
-    max_failures: Annotated[int, Field(ge=-1)] = 3
+    text_pairs: bool = Field(True, description="also learn title -> rest of the product text")
+    extend_vocabulary: bool = Field(True, description="add the corpus's characters that the encoder cannot read")
+    max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="lost workers to survive; -1: any number")
 
 
 class NextItem(Settings):
     """Judgments from behaviour: the last product bought is the query, the next one bought is the answer."""
 
-    path: str
-    tune_path: str | None = Field(default=None, description="earlier behaviour to tune on; None: a share of path")
-    history: str = "history"
-    target: str = "target"
-    padding: str = Field(default="", description="an id that marks an empty place in a history")
-    max_queries: Positive | None = None
-    max_tune_queries: Positive | None = 1000
+    path: str = Field(description="a Parquet file whose rows hold a history and a target")
+    tune_path: str | None = Field(None, description="earlier behaviour to tune on; null: a share of path")
+    history: str = Field("history", description="column of product ids, oldest first")
+    target: str = Field("target", description="column of the next product's id")
+    padding: str = Field("", description="an id that marks an empty place in a history")
+    max_queries: Positive | None = Field(None, description="to test on; null: all")
+    max_tune_queries: Positive | None = Field(1000, description="to tune on; null: all")
 
 
 class Evaluate(Settings):
-    judgments: str | None = Field(default=None, description="JSONL: query, language, E, S, C, I (lists of product ids)")
+    """Real judgments. Synthetic rows are never a test."""
+
+    judgments: str | None = Field(None, description="JSONL: query, language, E, S, C, I (lists of product ids)")
     next_item: NextItem | None = None
-    tune_share: Fraction = 0.33  # of the judged queries, to tune BM25 and fusion; the rest are the test
-    bootstrap: Positive = 2000
-    sentiment_from_ratings: bool = True
+    tune_share: Fraction = Field(0.33, description="of the judged queries, for BM25 and fusion; the rest are the test")
+    bootstrap: Positive = Field(2000, description="resamples behind each interval")
+    sentiment_from_ratings: bool = Field(True, description="hold the LLM's sentiment against the ratings")
 
 
 class Serve(Settings):
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
-    replicas: tuple[Positive, Positive] = (1, 2)
-    max_ongoing_requests: Positive = 64
-    batch_size: Positive = 32
-    batch_wait_seconds: Annotated[float, Field(ge=0)] = 0.005
+    """The endpoint."""
+
+    host: str = Field("127.0.0.1", description="loopback only, for now")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0: any free one")
+    replicas: tuple[Positive, Positive] = Field((1, 2), description="fewest and most of each deployment")
+    max_ongoing_requests: Positive = Field(64, description="a replica; more wait at the proxy")
+    batch_size: Positive = Field(32, description="queries encoded together")
+    batch_wait_seconds: Annotated[float, Field(ge=0)] = Field(0.005, description="to wait for a batch to fill")
 
 
 class Config(Settings):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    run_dir: str
-    seed: int = 13
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
+        description="of the run, in its report"
+    )
+    run_dir: str = Field(description="where every stage publishes; a path or a URI")
+    seed: int = Field(13, description="of every random choice")
     sources: Sources
     privacy: Privacy = Privacy()
     prepare: Prepare = Prepare()
@@ -193,18 +230,50 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
         raise UserError(f"{path} is not valid YAML: {error}", "compare it with configs/store.yaml") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings", "start from configs/store.yaml")
+    return _checked(str(path), data, overrides)
+
+
+def _checked(path: str, data: dict[str, Any], overrides: list[str] | None) -> Config:
     for override in overrides or []:
         _set(data, override)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise UserError(*_explain(str(path), error)) from None
+        raise UserError(*_explain(path, error)) from None
 
 
-def defaults() -> dict[str, Any]:
+def defaults(overrides: list[str] | None = None) -> dict[str, Any]:
     """Every setting with its default, for a shop whose products are in products.jsonl."""
-    given = {"name": "shop", "run_dir": "runs/shop", "sources": {"products": {"path": "products.jsonl"}}}
-    return Config.model_validate(given).model_dump(mode="json")
+    given: dict[str, Any] = {
+        "name": "shop",
+        "run_dir": "runs/shop",
+        "sources": {"products": {"path": "products.jsonl"}},
+    }
+    return _checked("the defaults", given, overrides).model_dump(mode="json")
+
+
+def commented(values: dict[str, Any], model: type[BaseModel] = Config, indent: str = "") -> str:
+    """Settings as YAML, each with its description beside it."""
+    lines = []
+    for key, value in values.items():
+        field = model.model_fields[key]
+        note = field.description or ""
+        inner = _group(field.annotation)
+        if inner is not None and value is not None:
+            note = note or (inner.__doc__ or "").split("\n")[0]
+            lines += [f"{indent}{key}:  # {note}", commented(value, inner, indent + "  ")]
+        else:
+            told = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=1000)
+            lines.append(
+                f"{indent}{key}: {told.removesuffix('...' + chr(10)).strip()}" + (f"  # {note}" if note else "")
+            )
+    return "\n".join(lines)
+
+
+def _group(annotation: Any) -> type[BaseModel] | None:
+    """The group of settings that a field holds, if it holds one."""
+    options = (annotation, *get_args(annotation))
+    return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def _set(data: dict[str, Any], override: str) -> None:
@@ -225,7 +294,7 @@ def _set(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(path: str, error: ValidationError) -> tuple[str, str]:
-    lines, hint = [], "see docs/configuration.md or `synthrec config --defaults` for every key"
+    lines, hint = [], "`synthrec config` prints every key"
     for one in error.errors():
         key = ".".join(str(part) for part in one["loc"])
         if one["type"] == "extra_forbidden":
@@ -245,9 +314,7 @@ def _known(loc: tuple[Any, ...]) -> list[str]:
         fields = getattr(model, "model_fields", {})
         if part not in fields:
             return []
-        kind = fields[part].annotation
-        options = [a for a in (kind, *get_args(kind)) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not options:
+        model = _group(fields[part].annotation)
+        if model is None:
             return []
-        model = options[0]
     return list(model.model_fields)

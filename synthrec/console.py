@@ -73,8 +73,12 @@ class Meter:
         self._task = bar.add_task(name, total=total, rate="", note="") if bar else None
 
     @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self._start, 1e-9)
+
+    @property
     def rate(self) -> float:
-        return self.done / max(time.monotonic() - self._start, 1e-9)
+        return self.done / self.seconds
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
         self.done += count

@@ -38,15 +38,19 @@ def worker(job: dict[str, Any]) -> None:
     import torch
     from accelerate import Accelerator
 
-    from synthrec import schema
-    from synthrec.recommenders.bi_encoder import BiEncoder
+    from synthrec import models
+    from synthrec.recommenders.bi_encoder import BiEncoder, Objective
     from synthrec.storage import Folder
     from synthrec.training import loop
     from synthrec.training.distributed import gather
 
     settings, plan = Train(**job["settings"]), Plan(**job["plan"])
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-    accelerator = Accelerator(cpu=not settings.use_gpu)
+    precision = settings.precision
+    if precision == "auto":  # float16 would need its gradients scaled: where bfloat16 is slow, float32 it is
+        fast = models.fast_dtype("cuda" if settings.use_gpu else "cpu")
+        precision = "bfloat16" if fast == "bfloat16" else "float32"
+    accelerator = Accelerator(cpu=not settings.use_gpu, mixed_precision="bf16" if precision == "bfloat16" else "no")
     encoder = BiEncoder.load(job["start"])
     groups = encoder.parameter_groups(settings.learning_rate, job["embedding_rate"])
     model = accelerator.prepare_model(Objective(encoder, settings.temperature, gather).to(accelerator.device))
@@ -57,39 +61,23 @@ def worker(job: dict[str, Any]) -> None:
 
     def report(metrics: dict[str, float], save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as folder:
+            kept = None
             if accelerator.is_main_process:
                 save(Path(folder))
                 kept = Checkpoint.from_directory(folder)
-                ray_train.report(metrics, checkpoint=kept, checkpoint_dir_name=f"epoch-{int(metrics['epoch']):04d}")
-            else:
-                ray_train.report(metrics, checkpoint=None, checkpoint_dir_name=f"epoch-{int(metrics['epoch']):04d}")
+            name = f"epoch-{int(metrics['epoch']):04d}"
+            ray_train.report(metrics | {"precision": precision}, checkpoint=kept, checkpoint_dir_name=name)
 
     def tick(step: int, value: float) -> None:
         if accelerator.is_main_process:
             job["ticker"].tell.remote(step, value)
 
-    _ = schema
     checkpoint = ray_train.get_checkpoint()
     if checkpoint is None:
         loop.train(loss, model, groups, plan, accelerator, report, tick)
     else:
         with checkpoint.as_directory() as folder:
             loop.train(loss, model, groups, plan, accelerator, report, tick, Path(folder))
-
-
-def Objective(encoder: Any, temperature: float, gather: Any) -> Any:
-    """The module that DDP wraps: its forward is the loss, so that gradients meet where DDP expects them."""
-    import torch
-
-    class _Objective(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = encoder
-
-        def forward(self, batch: dict[str, list[str]]) -> Any:
-            return self.encoder.loss(batch, gather, temperature)
-
-    return _Objective()
 
 
 def fit(job: dict[str, Any], settings: Train, name: str, storage: Any, path: str) -> ray_train.Result:

@@ -8,12 +8,12 @@ from synthrec.retrieval.tokens import words
 
 def duplicates(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
     """Keep the first (by id, so that any order of files gives the same) of a product's queries with the same words."""
-    first: dict[tuple[str, frozenset[str]], str] = {}
+    first: dict[tuple[str, frozenset[str]], Row] = {}
 
     def why(row: Row) -> tuple[str, str] | None:
         key = (row["product_id"], frozenset(words(row["text"])) or frozenset([row["text"]]))
-        kept = first.setdefault(key, row["id"])
-        return None if kept == row["id"] else ("duplicate", f"says what {kept} says")
+        kept = first.setdefault(key, row)
+        return None if kept is row else ("duplicate", f"says what '{kept['text']}' says, of {row['product_id']} too")
 
     return split(sorted(rows, key=lambda row: row["id"]), why)
 

@@ -34,9 +34,10 @@ class Transformers:
         self._device = "cuda" if settings.resources.gpus and torch.cuda.is_available() else "cpu"
         if self._device == "cpu":
             torch.set_num_threads(settings.resources.threads or os.cpu_count() or 1)
+        dtype = models.fast_dtype(self._device) if settings.dtype == "auto" else settings.dtype
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(settings.model)
-            model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=_dtype(settings.dtype, self._device))
+            model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=getattr(torch, dtype))
         except OSError as error:
             raise UserError(f"cannot load {settings.model}: {str(error).splitlines()[0]}", "check the name") from None
         self._model = model.eval().to(self._device)
@@ -150,18 +151,6 @@ class Transformers:
             Answer(text=text, prompt_tokens=len(i), completion_tokens=len(w))
             for text, i, w in zip(texts, ids, written, strict=True)
         ]
-
-
-def _dtype(name: str, device: str) -> Any:
-    """bfloat16 where the processor computes in it, else float32."""
-    import torch
-
-    if name != "auto":
-        return getattr(torch, name)
-    if device == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return torch.bfloat16 if fast else torch.float32
 
 
 def _common_prefix(rows: list[list[int]]) -> int:

@@ -80,7 +80,7 @@ class BiEncoder(nn.Module):
         """Unit vectors, shape (len(texts), width): the mean of the last layer over each text's tokens."""
         batch = self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         batch = batch.to(self.backbone.device)
-        hidden = self.backbone(**batch).last_hidden_state
+        hidden = self.backbone(**batch).last_hidden_state.float()
         mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
 
@@ -130,6 +130,18 @@ class BiEncoder(nn.Module):
         return [{"params": rest, "lr": learning_rate}, {"params": [embedding], "lr": embedding_rate}]
 
 
+class Objective(nn.Module):
+    """What DistributedDataParallel wraps: its forward is the loss, so that gradients meet where DDP expects them."""
+
+    def __init__(self, encoder: BiEncoder, temperature: float, gather: Gather) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.temperature, self.gather = temperature, gather
+
+    def forward(self, batch: dict[str, list[str]]) -> Tensor:
+        return self.encoder.loss(batch, self.gather, self.temperature)
+
+
 def info_nce(queries: Tensor, products: Tensor, groups: Tensor, all_groups: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of each query's own product against all others that are not of its group.
 
@@ -138,7 +150,8 @@ def info_nce(queries: Tensor, products: Tensor, groups: Tensor, all_groups: Tens
         groups: (b,) and all_groups: (n,) numbers of the products. A query's own product is the first of its group:
             pairs of one product hold the same text, so any of them is right.
     """
-    logits = queries @ products.T / temperature
+    with torch.autocast(queries.device.type, enabled=False):  # a small temperature enlarges bfloat16's rounding
+        logits = queries.float() @ products.float().T / temperature
     same = groups[:, None] == all_groups[None, :]
     own = same.int().argmax(1)
     hidden = same & ~nn.functional.one_hot(own, len(all_groups)).bool()

@@ -103,7 +103,7 @@ def _answer(context: Context, task: Task, wanted: Folder, store: Folder) -> dict
             why.update(json.loads(one["why"]))
             _break_circuit(task, account, why, settings.max_failure_rate, settings.failure_window)
             seen = max(account["rows"], 1)
-            tokens = (account["prompt_tokens"] + account["completion_tokens"]) / seen * meter.rate
+            tokens = (account["prompt_tokens"] + account["completion_tokens"]) / meter.seconds
             meter.advance(one["rows"], f"{100 * (1 - account['refused'] / seen):.0f}% accepted, {tokens:.0f} tokens/s")
     return dict(account)
 

@@ -51,9 +51,14 @@ def run(context: Context) -> dict[str, Any]:
     if result.error:
         raise result.error
     _publish(result.checkpoint, start, context.out)
-    history = _history(result)
     work.delete()
-    return {"pairs": pairs.num_rows, "added_characters": added, "loss": history, "workers": config.workers}
+    return {
+        "pairs": pairs.num_rows,
+        "added_characters": added,
+        "workers": config.workers,
+        "precision": (result.metrics or {}).get("precision"),
+        "loss": _history(result),
+    }
 
 
 def _plan(context: Context, rows: int) -> dict[str, Any]:
