@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import typer
 import synthrec
 from synthrec import console
 from synthrec.config import Config, load
-from synthrec.errors import unwrap
+from synthrec.errors import UserError, unwrap
 from synthrec.pipeline import Pipeline, Stage
 
 app = typer.Typer(
@@ -135,13 +136,25 @@ def entry() -> None:
         console.say("stopped; run the same command again to go on from here")
         sys.exit(130)
     except Exception as error:
-        told = unwrap(error)
+        told = unwrap(error) or _of_the_machine(error)
         if told is None:
             raise
         console.console.print(f"[bold red]error:[/] {told.problem}", markup=True)
         if told.hint:
             console.say(f"  [bold]hint:[/] {told.hint}")
         sys.exit(2)
+
+
+def _of_the_machine(error: BaseException) -> UserError | None:
+    """What no code can mend: a full disk, a file that may not be read or written."""
+    mend = {
+        errno.ENOSPC: "free some space, and run the same command again: it goes on from here",
+        errno.EACCES: "run as a user who may, or choose another place",
+        errno.EROFS: "choose another place",
+    }
+    if isinstance(error, OSError) and error.errno in mend:
+        return UserError(f"{error.filename or 'a file'}: {error.strerror}", mend[error.errno])
+    return None
 
 
 if __name__ == "__main__":

@@ -50,15 +50,19 @@ def start(**options: Any) -> None:
     context.log_internal_stack_trace_to_stdout = False
 
 
-def need(cpus: float, gpus: float, what: str) -> None:
-    """Say at once what a job lacks, where Ray would wait for it without end. Autoscaling clusters may grow."""
+def need(cpus: float, gpus: float, what: str, settings: str) -> None:
+    """Say at once what a job lacks, where Ray would wait for it without end. Autoscaling clusters may grow.
+
+    Args:
+        settings: what to change in the config, for the hint.
+    """
     import ray
 
     have: dict[str, float] = ray.cluster_resources()
-    if cpus > have.get("CPU", 0) and not os.environ.get("RAY_ADDRESS"):
-        raise UserError(f"{what} needs {cpus:g} CPUs, this machine has {have.get('CPU', 0):g}", "lower cpus or workers")
-    if gpus > have.get("GPU", 0) and not os.environ.get("RAY_ADDRESS"):
-        raise UserError(f"{what} needs {gpus:g} GPUs, this machine has {have.get('GPU', 0):g}", "set gpus: 0")
+    for kind, asked in (("CPU", cpus), ("GPU", gpus)):
+        if asked > have.get(kind, 0) and not os.environ.get("RAY_ADDRESS"):
+            here = f"this machine has {have.get(kind, 0):g}"
+            raise UserError(f"{what} needs {asked:g} {kind}s, {here}", f"lower {settings}, or join a larger cluster")
 
 
 def stream(dataset: Any) -> Iterator[dict[str, Any]]:

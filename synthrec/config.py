@@ -72,11 +72,38 @@ class Resources(Settings):
     slots: Positive = Field(8, description="llamacpp: sequences decoded together")
 
 
+class Server(Settings):
+    """Engine openai: a server that speaks OpenAI's API. Text leaves this cluster for it, so it must be named here."""
+
+    url: str = Field(description="up to and with /v1", pattern=r"^https?://[^/?#@\s]+(/[^?#\s]*)?$")
+    key_variable: str = Field(
+        "OPENAI_API_KEY", description="the environment variable that holds the key, where it runs"
+    )
+    style: Literal["completion", "chat"] = Field("completion", description="chat: for models that only chat")
+    concurrency: Positive = Field(16, description="requests under way at once, a copy of the engine")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(120, description="of one request")
+    retries: Annotated[int, Field(ge=0)] = Field(6, description="of a request that met a busy or lost server")
+
+
+class Prices(Settings):
+    """What a million tokens cost, for accounts and budgets of money."""
+
+    prompt: Annotated[float, Field(ge=0)] = Field(description="a million tokens read")
+    completion: Annotated[float, Field(ge=0)] = Field(description="a million tokens written")
+    currency: str = Field("USD", description="of these prices, and of a budget of money")
+
+
 class Engine(Settings):
     """The LLM."""
 
-    kind: Literal["llamacpp", "transformers"] = Field("llamacpp", description="llamacpp: GGUF; transformers: any other")
-    model: str = Field("embedded", description="'embedded', a path, or (transformers) a hub name")
+    kind: Literal["llamacpp", "transformers", "openai"] = Field(
+        "llamacpp", description="llamacpp: a GGUF file; transformers: any model in this process; openai: a server"
+    )
+    model: str = Field(
+        "embedded", description="'embedded', a path, a hub name (transformers), the server's name for it"
+    )
+    server: Server | None = Field(None, description="engine openai: where it is")
+    prices: Prices | None = Field(None, description="what tokens cost; null: nothing is said of money")
     context: Positive = Field(768, description="tokens of prompt and answer together")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="transformers: auto takes the fastest here"
@@ -112,9 +139,9 @@ class SentimentTask(Settings):
 class Tasks(Settings):
     """What to ask the LLM. A task left out or null is not run."""
 
-    queries: QueriesTask | None = None
-    relevance: RelevanceTask | None = None
-    sentiment: SentimentTask | None = None
+    queries: QueriesTask | None = Field(None, description=str(QueriesTask.__doc__))
+    relevance: RelevanceTask | None = Field(None, description=str(RelevanceTask.__doc__))
+    sentiment: SentimentTask | None = Field(None, description=str(SentimentTask.__doc__))
 
 
 class Synthesize(Settings):
@@ -177,7 +204,7 @@ class Evaluate(Settings):
     """Real judgments. Synthetic rows are never a test."""
 
     judgments: str | None = Field(None, description="JSONL: query, language, E, S, C, I (lists of product ids)")
-    next_item: NextItem | None = None
+    next_item: NextItem | None = Field(None, description="judgments from what shoppers bought next")
     tune_share: Fraction = Field(0.33, description="of the judged queries, for BM25 and fusion; the rest are the test")
     bootstrap: Positive = Field(2000, description="resamples behind each interval")
     sentiment_from_ratings: bool = Field(True, description="hold the LLM's sentiment against the ratings")

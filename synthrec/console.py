@@ -26,7 +26,6 @@ def hushed(log: Path) -> Iterator[None]:
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     flush()
     saved = [os.dup(1), os.dup(2)]
-    before = console.file
     with log.open("ab") as file, os.fdopen(os.dup(2), "w", encoding="utf-8") as screen:
         console.file = screen
         os.dup2(file.fileno(), 1)
@@ -35,7 +34,7 @@ def hushed(log: Path) -> Iterator[None]:
             yield
         finally:
             flush()
-            console.file = before
+            console.file = None  # type: ignore[assignment]  # whatever is standard error then, as before
             for descriptor, real in zip((1, 2), saved, strict=True):
                 os.dup2(real, descriptor)
                 os.close(real)

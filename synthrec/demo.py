@@ -11,7 +11,7 @@ from synthrec.config import load
 from synthrec.errors import UserError
 
 CONFIG = Path("configs/store.yaml")
-QUERIES = ("keep soup hot on a long hike", "夏天给狗狗降温的垫子")
+QUERIES = ("keep soup hot on a long hike", "猫咪喝水的机器")
 
 
 def run(overrides: list[str]) -> None:

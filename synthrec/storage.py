@@ -62,10 +62,13 @@ class Folder:
 
     def make(self) -> Folder:
         """Create the folder (for its owner alone, where the filesystem knows owners)."""
-        if self.is_local:
-            Path(self.path).mkdir(mode=0o700, parents=True, exist_ok=True)
-        else:
-            self.fs.create_dir(self.path, recursive=True)
+        try:
+            if self.is_local:
+                Path(self.path).mkdir(mode=0o700, parents=True, exist_ok=True)
+            else:
+                self.fs.create_dir(self.path, recursive=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {self.path}: {error.strerror or error}", "check run_dir") from None
         return self
 
     def exists(self, name: str = "") -> bool:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+
+from synthrec import config
+from synthrec.cli import run_stages
+from synthrec.pipeline import Pipeline
 
 TEST_KEY = "a key for the tests, and for nothing else"
 
@@ -29,3 +35,51 @@ def ray_session() -> Iterator[None]:
         cluster.start(num_cpus=2)
         yield
         ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def small_shop(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config of a small shop: the kitchen department of the fictional one, in both languages."""
+    folder = tmp_path_factory.mktemp("small")
+    keep = {
+        "products.jsonl": lambda row: row["product_id"].startswith("KIT"),
+        "judgments.jsonl": lambda row: all(product.startswith("KIT") for product in row["E"]),
+        "dialogues.jsonl": lambda row: True,
+        "searches.jsonl": lambda row: True,
+    }
+    for name, wanted in keep.items():
+        lines = (store / name).read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / name).write_text("".join(line for line in lines if wanted(json.loads(line))), encoding="utf-8")
+    reviews = (store / "reviews.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "reviews.csv").write_text("".join(reviews[:1] + [r for r in reviews if ",KIT" in r]), encoding="utf-8")
+    settings = {
+        "name": "small",
+        "run_dir": str(folder / "run"),
+        "sources": {
+            "products": {"path": str(folder / "products.jsonl")},
+            "reviews": {"path": str(folder / "reviews.csv")},
+            "searches": {"path": str(folder / "searches.jsonl")},
+            "interactions": {"path": str(store / "interactions.parquet")},
+            "dialogues": {"path": str(folder / "dialogues.jsonl")},
+        },
+        "synthesize": {
+            "engine": {"resources": {"batch_size": 16}},
+            "tasks": {
+                "queries": {"per_product": 2},
+                "relevance": {"max_queries": 10},
+                "sentiment": {"max_reviews": 24},
+            },
+        },
+        "train": {"epochs": 2, "batch_size": 8},
+        "evaluate": {"judgments": str(folder / "judgments.jsonl"), "bootstrap": 200},
+        "serve": {"port": 0},
+    }
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_run(small_shop: Path, ray_session: None) -> Pipeline:
+    """The whole loop over the small shop, on real parts: LLM, encoder, two DDP workers. Takes about a minute."""
+    return run_stages(config.load(small_shop))

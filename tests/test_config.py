@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from synthrec.config import Config, defaults, load
+from synthrec.config import Config, commented, defaults, load
 from synthrec.errors import UserError
 
 LEAST = {"name": "shop", "run_dir": "runs/shop", "sources": {"products": {"path": "products.jsonl"}}}
@@ -41,6 +43,21 @@ def test_defaults_are_valid_settings_and_load_again_as_themselves(write):
     values = defaults()
     assert Config.model_validate(values).model_dump(mode="json") == values
     assert load(write(values)).model_dump(mode="json") == values
+
+
+def test_the_config_that_the_readme_shows_is_valid(store, write):
+    shown = re.findall(
+        r"^```yaml\n(.*?)^```", (store.parents[1] / "README.md").read_text(encoding="utf-8"), re.M | re.S
+    )
+    assert load(write(shown[0])).sources.products.columns == {"product_id": "sku", "title": "name"}
+
+
+def test_every_setting_is_explained():
+    """What `synthrec config` prints teaches: each setting says what it is, or its name and type say all."""
+    plain = {"epochs", "learning_rate", "max_query_tokens", "max_product_tokens"}
+    told = commented(defaults())
+    silent = [line.split(":")[0].strip() for line in told.splitlines() if "  # " not in line]
+    assert set(silent) <= plain
 
 
 def test_the_configs_that_ship_are_valid(store):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthrec import schema
@@ -17,6 +18,7 @@ from synthrec.storage import filesystem
 
 # Gains of the ESCI challenge (Reddy et al. 2022).
 GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+FORM = 'write rows as {"query": "...", "language": "en", "E": [ids], "S": [], "C": [], "I": []}'
 RELEVANT = 1.0  # recall and MRR count Exact alone
 
 
@@ -36,25 +38,36 @@ def load_graded(path: str) -> list[Query]:
     fs, where = filesystem(path)
     try:
         with fs.open_input_stream(where) as stream:
-            lines = stream.read().decode("utf-8").splitlines()
-    except (FileNotFoundError, UnicodeDecodeError) as error:
+            lines = stream.read().decode("utf-8-sig").split("\n")  # JSON texts may hold what splitlines() splits at
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"evaluate.judgments: cannot read {path}: {error}", "give the path of a UTF-8 JSONL file"
         ) from None
-    return [_graded(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_graded(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise UserError(f"evaluate.judgments: {path} holds no judged query", FORM)
+    return found
 
 
 def _graded(path: str, number: int, line: str) -> Query:
     try:
         row = json.loads(line)
-        gains = {product: gain for grade, gain in GAINS.items() for product in row.get(grade, [])}
+        gains = {product: gain for grade, gain in GAINS.items() for product in _ids(row.get(grade, []))}
         text = row["query"]
+        if not isinstance(text, str):
+            raise TypeError(f"the query is no text but {text!r}")
         return Query(str(row.get("query_id", number)), text, row.get("language") or language(text), gains)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}:{number}: not a judgment ({type(error).__name__}: {error})",
-            'write rows as {"query": "...", "language": "en", "E": [ids], "S": [], "C": [], "I": []}',
+            FORM,
         ) from None
+
+
+def _ids(given: Any) -> list[str]:
+    if not isinstance(given, list) or not all(isinstance(one, str | int) for one in given):
+        raise TypeError(f"a grade needs a list of product ids, and not {given!r:.80}")
+    return [str(one) for one in given]
 
 
 def load_next_item(
@@ -72,19 +85,22 @@ def load_next_item(
     """
     fs, path = filesystem(source)
     try:
-        rows = pq.read_table(path, filesystem=fs, columns=[settings.history, settings.target]).to_pylist()
-    except (FileNotFoundError, KeyError, OSError) as error:
-        raise UserError(f"evaluate.next_item: cannot read {source}: {error}", "check path, history, target") from None
+        table = pq.read_table(path, filesystem=fs, columns=[settings.history, settings.target])
+        if pa.types.is_string(table.schema.field(settings.history).type):
+            raise TypeError(f"column {settings.history} holds text, not lists of ids")
+    except (OSError, pa.ArrowInvalid, TypeError) as error:  # ArrowInvalid: no Parquet file, or not this column
+        reason = str(error).splitlines()[0]
+        raise UserError(f"evaluate.next_item: cannot read {source}: {reason}", "check path, history, target") from None
     found: list[Query] = []
-    for number, row in enumerate(rows):
-        history = [str(p) for p in row[settings.history] if str(p) != settings.padding and str(p) in titles]
+    for number, row in enumerate(table.to_pylist()):
+        history = [str(p) for p in row[settings.history] or () if str(p) != settings.padding and str(p) in titles]
         target = str(row[settings.target])
         if not history or target not in titles:
             continue
         text = titles[history[-1]]
         seen = tuple(p for p in dict.fromkeys(history) if p != target)
         found.append(Query(f"{source.rpartition('/')[2]}:{number}", text, language(text), {target: 1.0}, seen))
-    left_out = len(rows) - len(found)
+    left_out = table.num_rows - len(found)
     if most and len(found) > most:
         found = sorted(found, key=lambda q: schema.row_id(q.query_id))[:most]
     return found, left_out

@@ -92,8 +92,8 @@ def tune_weights(
     for weight in WEIGHTS:
         found = rank(queries, place, fused(one, other, dict.fromkeys(tongues, weight), queries)).ndcg()
         for tongue in set(tongues):
-            mean, _ = metrics.mean(found[[t == tongue for t in tongues]])
-            values[tongue, weight] = mean
+            mean, known = metrics.mean(found[[t == tongue for t in tongues]])
+            values[tongue, weight] = mean if known else 0.0  # nothing to find in this language: all are equal
     # Of equal weights the one nearest the middle: it leans on neither.
     pick = {t: max(WEIGHTS, key=lambda w: (values[t, w], -abs(w - 0.5))) for t in set(tongues)}
     return dict(sorted(pick.items()))

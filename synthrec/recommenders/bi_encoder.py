@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from synthrec import models
+from synthrec.errors import UserError
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 Gather = Callable[[Tensor], Tensor]
@@ -38,10 +39,17 @@ class BiEncoder(nn.Module):
         where = models.encoder(name)
         own = Path(where) / "bi_encoder.json"
         lengths = json.loads(own.read_text()) if own.is_file() else {}
-        backbone = AutoModel.from_pretrained(where, dtype=torch.float32)
+        try:
+            backbone = AutoModel.from_pretrained(where, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(where)
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # transformers' words for: no such model, no way to the hub, no model's folder
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot load the encoder {name}: {reason}", "give a folder or a hub name") from None
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler.requires_grad_(False)  # vectors are means, its output is unused: DDP must not wait for it
-        tokenizer = AutoTokenizer.from_pretrained(where)
         return cls(backbone, tokenizer, **({"query_tokens": query_tokens, "product_tokens": product_tokens} | lengths))
 
     def save(self, folder: Path) -> None:

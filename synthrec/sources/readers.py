@@ -50,8 +50,8 @@ class Row:
     raw: str = ""
 
 
-def files(kind: str, source: Source) -> tuple[pafs.FileSystem, list[pafs.FileInfo]]:
-    """The files of a source: one file, all of a folder, or those a glob matches.
+def files(key: str, source: Source) -> tuple[pafs.FileSystem, list[pafs.FileInfo]]:
+    """The files of a source, named by its key in the config: one file, all of a folder, or those a glob matches.
 
     Raises:
         UserError: if there are none.
@@ -69,18 +69,18 @@ def files(kind: str, source: Source) -> tuple[pafs.FileSystem, list[pafs.FileInf
         else:
             found = [info] if info.is_file else []
     if not found:
-        raise UserError(f"sources.{kind}: no file at {source.path}", "check the path (it is relative to where you run)")
+        raise UserError(f"{key}: no file at {source.path}", "check the path (it is relative to where you run)")
     return fs, sorted(found, key=lambda f: f.path)
 
 
-def stamp(kind: str, source: Source) -> list[list[Any]]:
+def stamp(key: str, source: Source) -> list[list[Any]]:
     """Path, size and time of change of each file: what makes a re-run read them again."""
-    _, found = files(kind, source)
+    _, found = files(key, source)
     return [[f.path, f.size, f.mtime_ns] for f in found]
 
 
 def units(kind: str, source: Source) -> list[Unit]:
-    fs, found = files(kind, source)
+    fs, found = files(f"sources.{kind}", source)
     plan: list[Unit] = []
     for file in found:
         form = _format(kind, file.path, source.format)

@@ -12,7 +12,7 @@ import pyarrow.dataset as pads
 from rich.table import Column, Table
 
 from synthrec import console, schema
-from synthrec.config import Config
+from synthrec.config import Config, Source
 from synthrec.evaluation import classification, judgments, metrics, systems
 from synthrec.evaluation.judgments import Query
 from synthrec.evaluation.significance import bootstrap_mean, holm, paired_bootstrap
@@ -39,15 +39,13 @@ COMPARE = (
 def settings(config: Config) -> Any:
     found = config.evaluate.model_dump()
     behaviour = config.evaluate.next_item
-    paths = [config.evaluate.judgments, *([behaviour.path, behaviour.tune_path] if behaviour else [])]
-    found["stamps"] = [_stamp(path) for path in paths if path]
+    given = {
+        "evaluate.judgments": config.evaluate.judgments,
+        "evaluate.next_item.path": behaviour and behaviour.path,
+        "evaluate.next_item.tune_path": behaviour and behaviour.tune_path,
+    }
+    found["stamps"] = [readers.stamp(key, Source(path=path)) for key, path in given.items() if path]
     return [found, config.train.encoder, config.seed]
-
-
-def _stamp(path: str) -> Any:
-    from synthrec.config import Source
-
-    return readers.stamp("judgments", Source(path=path))
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -94,14 +92,17 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
     ids, texts = catalogue["product_id"].to_pylist(), catalogue["text"].to_pylist()
     place = {product_id: i for i, product_id in enumerate(ids)}
     asked = [query.text for query in tune + test]
+    once = list(dict.fromkeys(asked))  # next-item queries repeat: many shoppers bought the same product last
+    row_of = {text: row for row, text in enumerate(once)}
     trained = context.inputs["train"].local / "model"
-    with console.meter("encode", 2 * (len(texts) + len(asked)), "texts") as meter:
+    with console.meter("encode", 2 * (len(texts) + len(once)), "texts") as meter:
         vectors = {}
         for name, where in (("zero-shot", context.config.train.encoder), ("fine-tuned", str(trained))):
             config = context.config.train
             encoder = BiEncoder.load(where, config.max_query_tokens, config.max_product_tokens)
             products = encoder.encode(texts, tick=meter.advance)
-            vectors[name] = (products, encoder.encode(asked, query=True, tick=meter.advance))
+            queries = encoder.encode(once, query=True, tick=meter.advance)
+            vectors[name] = (products, queries[[row_of[text] for text in asked]])
     np.save((context.out.make()).local / "vectors.npy", vectors["fine-tuned"][0], allow_pickle=False)
     bm25 = systems.tune_bm25(texts, tune, place)
     index = BM25.build(texts, **bm25)

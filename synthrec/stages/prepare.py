@@ -36,7 +36,7 @@ PARTS = TABLES | {"corpus": schema.CORPUS.append(pa.field("where", pa.string()))
 
 
 def settings(config: Config) -> Any:
-    sources = {k: [s.model_dump(), readers.stamp(k, s)] for k, s in config.sources.given().items()}
+    sources = {k: [s.model_dump(), readers.stamp(f"sources.{k}", s)] for k, s in config.sources.given().items()}
     return {"sources": sources, "privacy": config.privacy.model_dump(), "prepare": config.prepare.model_dump()}
 
 

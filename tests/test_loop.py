@@ -1,0 +1,179 @@
+"""The whole loop over a small shop, on real parts: what each stage hands over, and that a second run does nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from synthrec import bundle, schema
+from synthrec.cli import run_stages
+from synthrec.config import load
+from synthrec.errors import UserError
+from synthrec.reports import run_report
+
+STAGES = ("prepare", "synthesize", "curate", "train", "evaluate", "package")
+
+
+def labels(pipeline, stage, task=None):
+    rows = (pipeline.folder(stage) / "labels").read_table(schema.LABEL).to_pylist()
+    return [row for row in rows if task in (None, row["task"])]
+
+
+def test_every_stage_is_published_with_a_manifest_that_tells_the_truth(small_run):
+    for stage in STAGES:
+        manifest = small_run.manifest(stage)
+        assert manifest is not None
+        folder = small_run.folder(stage)
+        assert manifest["files"] == folder.describe()
+        assert manifest["inputs"] == {one: small_run.fingerprint(one) for one in small_run.stages[stage].needs}
+
+
+def test_hand_overs_have_the_declared_schemas(small_run):
+    declared = {
+        "prepare/catalogue": schema.CATALOGUE,
+        "prepare/corpus": schema.CORPUS,
+        "prepare/interactions": schema.INTERACTIONS,
+        "synthesize/requests/queries": schema.REQUEST,
+        "synthesize/labels": schema.LABEL,
+        "curate/labels": schema.LABEL,
+        "curate/rejects": schema.REJECT,
+    }
+    for where, kind in declared.items():
+        stage, _, name = where.partition("/")
+        folder = small_run.folder(stage) / name
+        assert folder.files(".parquet"), where
+        for file in folder.files(".parquet"):
+            assert pq.read_schema(f"{folder.path}/{file}").equals(kind), f"{where}/{file}"
+
+
+def test_each_request_ends_as_a_label_or_a_reject(small_run):
+    asked = []
+    for task in ("queries", "relevance", "sentiment"):
+        asked += (small_run.folder("synthesize") / "requests" / task).read_table(schema.REQUEST)["id"].to_pylist()
+    rejects = (small_run.folder("synthesize") / "rejects").read_table(schema.REJECT)["where"].to_pylist()
+    ended = [row["request_id"] for row in labels(small_run, "synthesize")] + rejects
+    assert len(asked) == len(set(asked)) > 60
+    assert sorted(ended) == sorted(asked)
+
+
+def test_curation_keeps_or_refuses_each_query_once(small_run):
+    before = {row["id"] for row in labels(small_run, "synthesize", "queries")}
+    kept = {row["id"] for row in labels(small_run, "curate", "queries")}
+    refused = (small_run.folder("curate") / "rejects").read_table(schema.REJECT)["where"].to_pylist()
+    assert kept | set(refused) == before
+    assert not kept & set(refused)
+    assert len(refused) == len(set(refused))
+    assert len(kept) > 10
+
+
+def test_both_languages_are_in_every_task(small_run):
+    for task in ("queries", "relevance", "sentiment"):
+        assert {row["language"] for row in labels(small_run, "curate", task)} == {"en", "zh"}, task
+
+
+def test_training_lowers_the_loss_and_changes_the_encoder(small_run):
+    figures = small_run.manifest("train")["figures"]
+    assert figures["workers"] == 2
+    assert len(figures["loss"]) == 2
+    assert figures["loss"][1] < figures["loss"][0]
+    assert figures["added_characters"] > 100
+
+
+def test_evaluation_ranks_the_whole_catalogue_for_every_test_query(small_run):
+    test = small_run.manifest("evaluate")["figures"]["test"]
+    assert set(test["systems"]) == {
+        "BM25",
+        "zero-shot encoder",
+        "fine-tuned encoder",
+        "BM25 + zero-shot",
+        "BM25 + fine-tuned",
+    }
+    rows = pq.read_table(f"{small_run.folder('evaluate').path}/per_query.parquet").to_pylist()
+    assert len(rows) == 5 * test["queries"]
+    for system, found in test["systems"].items():
+        values = [row["ndcg@10"] for row in rows if row["system"] == system]
+        assert found["ndcg@10"]["mean"] == pytest.approx(sum(values) / len(values))
+        assert found["ndcg@10"]["low"] <= found["ndcg@10"]["mean"] <= found["ndcg@10"]["high"]
+        # 26 products: Recall@100 would be 1 for whoever ranks them all.
+        assert found["recall@100"]["mean"] == pytest.approx(1.0) or system == "BM25"
+
+
+def test_the_bundle_is_whole_and_says_what_it_came_from(small_run):
+    opened = bundle.load(small_run.folder("package").local)
+    assert opened.manifest["lineage"] == {one: small_run.fingerprint(one) for one in STAGES[:-1]}
+    assert opened.catalogue.num_rows == 26
+    assert opened.hybrid.vectors.shape == (26, 384)
+
+
+def test_a_second_run_does_nothing(small_run, capfd):
+    before = {stage: small_run.manifest(stage) for stage in STAGES}
+    again = run_stages(small_run.config)
+    told = capfd.readouterr().err
+    assert all(f"{stage} is up to date" in told for stage in STAGES)
+    assert {stage: again.manifest(stage) for stage in STAGES} == before
+
+
+def test_a_change_redoes_what_it_touches_and_no_more(small_run, small_shop, capfd):
+    run_stages(load(small_shop, ["evaluate.bootstrap=300"]))
+    told = capfd.readouterr().err
+    assert all(f"{stage} is up to date" in told for stage in ("prepare", "synthesize", "curate", "train"))
+    assert "evaluate is up to date" not in told
+    run_stages(small_run.config)  # back again: the other tests read this run
+    assert "has the LLM write" not in capfd.readouterr().err
+
+
+def test_a_stage_will_not_run_on_what_another_config_made(small_run, small_shop):
+    other = load(small_shop, ["curate.max_chars=20"])
+    with pytest.raises(UserError, match="curate, which has not been run with these settings"):
+        run_stages(other, ["train"])
+
+
+def test_the_report_is_one_file_that_tells_the_whole_story(small_run):
+    html = (small_run.root.local / "report.html").read_text(encoding="utf-8")
+    report = json.loads((small_run.root.local / "report.json").read_text(encoding="utf-8"))
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]+"|@import|url\((?!#)', html), "something is fetched from elsewhere"
+    for heading in (
+        "How good is it?",
+        "What went in",
+        "What the language model wrote",
+        "What was refused",
+        "What it took",
+    ):
+        assert heading in html
+    assert html.count("<svg") == 4
+    best = report["evaluation"]["winner"]["system"]
+    assert run_report.headline(report) in html.replace("&#39;", "'")
+    assert f"{report['evaluation']['test']['systems'][best]['ndcg@10']['mean']:.3f}" in html
+    assert report["queries"]
+    assert report["queries"][0]["text"] in html
+    assert sum(one["count"] for one in report["rejects"] if one["stage"] == "curate") == sum(
+        step["refused"] for task in report["curation"].values() for step in task["steps"]
+    )
+
+
+def test_text_from_the_shop_cannot_script_the_report(small_run):
+    report = json.loads((small_run.root.local / "report.json").read_text(encoding="utf-8"))
+    report["queries"][0]["text"] = report["name"] = "<script>alert(1)</script>"
+    assert "<script" not in run_report.html(report)
+
+
+def test_a_weak_result_is_said_plainly(small_run):
+    report = json.loads((small_run.root.local / "report.json").read_text(encoding="utf-8"))
+    report["evaluation"]["test"]["comparisons"][1]["verdict"] = "no difference shown"
+    assert "BM25 + fine-tuned does not beat BM25 beyond chance" in run_report.headline(report)
+
+
+def test_only_its_owner_can_read_the_run(small_run):
+    assert small_run.root.local.stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_publication_is_made_again(small_run, capfd):
+    folder = small_run.folder("package").local
+    shutil.rmtree(folder)
+    run_stages(small_run.config)
+    assert "package is up to date" not in capfd.readouterr().err
+    assert bundle.check(folder)["products"] == 26
