@@ -59,13 +59,13 @@ def worker(job: dict[str, Any]) -> None:
     def loss(rows: list[int]) -> torch.Tensor:
         return model(pairs.take(rows).to_pydict())  # type: ignore[no-any-return]
 
-    def report(metrics: dict[str, float], save: Callable[[Path], None]) -> None:
+    def report(metrics: dict[str, Any], save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             kept = None
             if accelerator.is_main_process:
                 save(Path(folder))
                 kept = Checkpoint.from_directory(folder)
-            name = f"epoch-{int(metrics['epoch']):04d}"
+            name = f"epoch-{metrics['epoch']:04d}"
             ray_train.report(metrics | {"precision": precision}, checkpoint=kept, checkpoint_dir_name=name)
 
     def tick(step: int, value: float) -> None:

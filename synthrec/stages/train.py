@@ -24,6 +24,8 @@ def settings(config: Config) -> Any:
 
 def run(context: Context) -> dict[str, Any]:
     config = context.config.train
+    cluster.start()
+    cluster.need(config.workers, config.workers if config.use_gpu else 0, "train", "train.workers or train.use_gpu")
     pairs = _pairs(context)
     ranks_batch = config.workers * config.batch_size
     if pairs.num_rows < ranks_batch:
@@ -35,8 +37,6 @@ def run(context: Context) -> dict[str, Any]:
     work = context.keep("work") / context.out.path.rpartition("/")[2]
     (work / "pairs").write_table("pairs.parquet", pairs)
     start, added = _starting_point(context, work)
-    cluster.start()
-    cluster.need(config.workers, config.workers if config.use_gpu else 0, "train")
     from train_app import bi_encoder
 
     job = {
@@ -52,12 +52,14 @@ def run(context: Context) -> dict[str, Any]:
         raise result.error
     _publish(result.checkpoint, start, context.out)
     work.delete()
+    metrics = result.metrics or {}
     return {
         "pairs": pairs.num_rows,
         "added_characters": added,
         "workers": config.workers,
-        "precision": (result.metrics or {}).get("precision"),
-        "loss": _history(result),
+        "precision": metrics.get("precision"),
+        # Not from Ray's table of metrics, which forgets an epoch with its checkpoint.
+        "loss": [round(loss, 5) for loss in metrics.get("losses", [])],
     }
 
 
@@ -117,9 +119,4 @@ def _publish(checkpoint: Any, start: str, out: Folder) -> None:
         shutil.copytree(folder, (out / "model").make().local, dirs_exist_ok=True)
 
 
-def _history(result: Any) -> list[float]:
-    frame = result.metrics_dataframe
-    return [] if frame is None else [round(float(v), 5) for v in frame["loss"]]
-
-
-STAGE = Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", ("prepare", "curate"), settings, run)
+STAGE = Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", ("prepare", "curate"), settings, run, version=2)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-Report = Callable[[dict[str, float], Callable[[Path], None]], None]
+Report = Callable[[dict[str, Any], Callable[[Path], None]], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def train(
     Args:
         loss: of a batch given by its row numbers, through `model` as the accelerator prepared it.
         groups: the optimizer's parameter groups, each with its `lr`.
-        report: called after each epoch with its metrics and a function that saves a checkpoint into a folder.
+        report: called after each epoch with its metrics and a function that saves a checkpoint into a folder. The
+            metrics are its number, its mean loss, and the losses of all epochs so far, those before a resume too.
         tick: called after each step with the steps done and the loss.
         resume: a checkpoint's folder.
     """
@@ -60,8 +61,8 @@ def train(
     steps = plan.steps(ranks)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_then_linear(steps * plan.epochs, plan.warmup))
-    first = _restore(resume, model, optimizer, schedule)
-    for epoch in range(first, plan.epochs):
+    losses = _restore(resume, model, optimizer, schedule)
+    for epoch in range(len(losses), plan.epochs):
         _seed(plan.seed, epoch, rank)
         model.train()
         total = 0.0
@@ -75,8 +76,9 @@ def train(
             total += value.item()
             tick(epoch * steps + step + 1, total / (step + 1))
         mean = accelerator.reduce(torch.tensor(total / steps, device=accelerator.device), "mean").item()
-        save = partial(_save, epoch=epoch + 1, model=model, optimizer=optimizer, schedule=schedule)
-        report({"epoch": epoch, "loss": mean}, save)
+        losses = [*losses, mean]
+        save = partial(_save, losses=losses, model=model, optimizer=optimizer, schedule=schedule)
+        report({"epoch": epoch, "loss": mean, "losses": losses}, save)
 
 
 def _warm_then_linear(steps: int, warmup: float) -> Callable[[int], float]:
@@ -91,21 +93,21 @@ def _seed(seed: int, epoch: int, rank: int) -> None:
     torch.manual_seed(number)
 
 
-def _save(folder: Path, epoch: int, model: torch.nn.Module, optimizer: Any, schedule: Any) -> None:
-    state = {"epoch": epoch, "model": _bare(model).state_dict()}
+def _save(folder: Path, losses: list[float], model: torch.nn.Module, optimizer: Any, schedule: Any) -> None:
+    state = {"losses": losses, "model": _bare(model).state_dict()}
     state |= {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
     torch.save(state, folder / "state.pt")
 
 
-def _restore(folder: Path | None, model: torch.nn.Module, optimizer: Any, schedule: Any) -> int:
-    """Load a checkpoint into place; returns the epoch to begin with."""
+def _restore(folder: Path | None, model: torch.nn.Module, optimizer: Any, schedule: Any) -> list[float]:
+    """Load a checkpoint into place; returns the loss of each epoch that is done."""
     if folder is None:
-        return 0
+        return []
     state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
     _bare(model).load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
-    return int(state["epoch"])
+    return list(state["losses"])
 
 
 def _bare(model: torch.nn.Module) -> torch.nn.Module:

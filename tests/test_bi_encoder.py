@@ -1,0 +1,253 @@
+"""The bi-encoder: its loss against the formula, its vectors, its vocabulary, and what it leaves on disk."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+
+from synthrec.recommenders.bi_encoder import BiEncoder, info_nce
+
+TEXTS = [
+    "red kettle",
+    "A heavy skillet cast in one piece, seasoned with flaxseed oil. " * 12,  # longer than the encoder reads
+    "pan",
+    "PFAS-free ceramic coating, made for eggs, pancakes and fish",
+    "12 oz",
+    "red kettle",
+    "",
+]
+CHINESE = ["红色水壶 1.5 升", "狗狗航空箱，带轮子", "𠮷 is beyond the first plane"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """On busy cores threads wait for each other longer than such small batches take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    """The packaged MiniLM. Tests that change it load their own."""
+    return BiEncoder.load("embedded", query_tokens=16, product_tokens=48)
+
+
+@pytest.fixture(scope="module")
+def extended():
+    """(the encoder with the characters of CHINESE, how many it said it added)."""
+    own = BiEncoder.load("embedded")
+    return own, own.extend_vocabulary(CHINESE)
+
+
+def unit(dice, *shape):
+    vectors = dice.normal(size=shape)
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def same(a, b):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+# The loss.
+
+
+def by_hand(queries, products, groups, all_groups, temperature):
+    """-log of the softmax of each query's own product, among it and the products of other groups."""
+    total = 0.0
+    for query, group in zip(queries, groups, strict=True):
+        own = all_groups.index(group)
+        others = [i for i, other in enumerate(all_groups) if other != group]
+        scores = {i: float(query @ products[i]) / temperature for i in [own, *others]}
+        top = max(scores.values())
+        total += top + np.log(sum(np.exp(s - top) for s in scores.values())) - scores[own]
+    return total / len(queries)
+
+
+@st.composite
+def batches(draw):
+    """(groups of all ranks, this rank's first row, its last). Few numbers, so that many pairs share a group."""
+    all_groups = draw(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+    start = draw(st.integers(0, len(all_groups) - 1))
+    return all_groups, start, draw(st.integers(start + 1, len(all_groups)))
+
+
+@given(batches(), st.sampled_from([0.01, 0.05, 1.0]), st.integers(0, 1000))
+@settings(deadline=None)
+def test_the_loss_is_the_formula_without_pairs_of_the_same_group(batch, temperature, seed):
+    all_groups, start, end = batch
+    dice = np.random.default_rng(seed)
+    queries, products = unit(dice, end - start, 8), unit(dice, len(all_groups), 8)
+    texts = [products[all_groups.index(g)] for g in all_groups]  # pairs of one product hold the same text
+    mine = all_groups[start:end]
+    asked = torch.tensor(queries, dtype=torch.float32, requires_grad=True)
+    offered = torch.tensor(np.array(texts), dtype=torch.float32, requires_grad=True)
+    loss = info_nce(asked, offered, torch.tensor(mine), torch.tensor(all_groups), temperature)
+    assert loss.item() == pytest.approx(by_hand(queries, texts, mine, all_groups, temperature), rel=1e-4, abs=1e-4)
+
+    loss.backward()
+    assert torch.isfinite(asked.grad).all()
+    assert torch.isfinite(offered.grad).all()
+
+
+def test_a_batch_of_one_product_teaches_nothing_and_breaks_nothing():
+    vectors = torch.tensor(unit(np.random.default_rng(0), 4, 8), dtype=torch.float32, requires_grad=True)
+    group = torch.zeros(4, dtype=torch.int64)
+    loss = info_nce(vectors, vectors, group, group, 0.05)
+    loss.backward()
+    assert loss.item() == 0
+    assert not vectors.grad.any()
+
+
+def test_autocast_does_not_blur_the_loss():
+    dice = np.random.default_rng(1)
+    queries, products = (torch.tensor(unit(dice, 6, 32), dtype=torch.float32) for _ in range(2))
+    groups = torch.arange(6)
+    plain = info_nce(queries, products, groups, groups, 0.01)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert info_nce(queries, products, groups, groups, 0.01) == plain
+
+
+def test_the_model_learns_from_text_and_an_id_names_the_same_group_on_every_rank(encoder):
+    texts = ["a pan for eggs", "water for the tea", "the same pan"]
+    batch = {"query": texts, "product": ["frying pan", "red kettle", "frying pan"], "group": ["KIT02", "", "KIT02"]}
+    gathered = []
+
+    def gather(tensor):
+        gathered.append(tensor)
+        return tensor
+
+    encoder.train()
+    encoder.zero_grad()
+    loss = encoder.loss(batch, gather, 0.05)
+    loss.backward()
+    products, groups = gathered
+    assert products.shape == (3, encoder.width)
+    assert groups.tolist()[0] == groups.tolist()[2] != groups.tolist()[1]
+    # blake2b's, not Python's hash(), which differs from process to process.
+    assert groups.tolist()[0] == 7972390025034239192
+    learnt = [p for p in encoder.parameters() if p.requires_grad]
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learnt)
+    encoder.zero_grad()
+
+
+def test_added_characters_learn_at_their_own_rate_and_nothing_is_learnt_twice(encoder):
+    rest, (embedding,) = (group["params"] for group in encoder.parameter_groups(1e-5, 1e-3))
+    assert embedding is encoder.backbone.get_input_embeddings().weight
+    assert [g["lr"] for g in encoder.parameter_groups(1e-5, 1e-3)] == [1e-5, 1e-3]
+    known = [id(p) for p in [*rest, embedding]]
+    assert sorted(known) == sorted(id(p) for p in encoder.parameters() if p.requires_grad)
+    unused = {name for name, p in encoder.named_parameters() if not p.requires_grad}
+    assert unused == {"backbone.pooler.dense.weight", "backbone.pooler.dense.bias"}
+
+
+# Vectors.
+
+
+@pytest.mark.parametrize("query", [True, False])
+def test_vectors_do_not_depend_on_their_company(encoder, query):
+    alone = np.concatenate([encoder.encode([text], query) for text in TEXTS])
+    for size in (2, 3, 64):
+        same(encoder.encode(TEXTS, query, size), alone)
+    order = [4, 2, 6, 0, 1, 5, 3]
+    same(encoder.encode([TEXTS[i] for i in order], query, 3), alone[order])
+    same(alone[0], alone[5])
+    assert np.abs(alone[0] - alone[2]).max() > 0.01
+    np.testing.assert_allclose(np.linalg.norm(alone, axis=1), 1, atol=1e-5)
+    assert alone.dtype == np.float32
+
+
+def test_each_side_reads_as_far_as_its_own_limit(encoder):
+    words = "kettle " * 13
+    head = [words, words + "lid " * 20, words + "lid " * 20 + "handle " * 20]
+    queries, products = encoder.encode(head, query=True), encoder.encode([*head, head[2] + "spout " * 20])
+    assert np.abs(queries[0] - queries[1]).max() > 0.01, "13 words and the first lid: 16 tokens with both marks"
+    same(queries[1], queries[2])
+    assert np.abs(products[1] - products[2]).max() > 0.01
+    same(products[2], products[3])
+
+
+def test_encoding_dropout_free_even_while_training_and_counts_what_is_done(encoder):
+    done = []
+    encoder.train()
+    same(encoder.encode(TEXTS, batch_size=3, tick=done.append), encoder.encode(TEXTS))
+    assert done == [3, 3, 1]
+
+
+def test_no_texts_give_no_vectors(encoder):
+    assert encoder.encode([]).shape == (0, encoder.width)
+
+
+# Vocabulary.
+
+
+def test_unknown_characters_become_tokens_once(extended):
+    encoder, added = extended
+    stock = BiEncoder.load("embedded").tokenizer
+    han = {c for text in CHINESE for c in text if "\u4e00" <= c <= "\u9fff"}
+    unknown = {c for c in han if stock.convert_tokens_to_ids(c) == stock.unk_token_id}
+    assert added == len(unknown) > 5
+    assert len(encoder.tokenizer) == len(stock) + added
+    for text in CHINESE[:2]:
+        assert stock.unk_token_id in stock(text)["input_ids"]
+        assert encoder.tokenizer.unk_token_id not in encoder.tokenizer(text)["input_ids"]
+    assert encoder.extend_vocabulary(CHINESE) == 0
+    first, second = encoder.encode(["红色水壶", "航空箱"])
+    assert np.isfinite(first).all()
+    assert first @ second < 0.99, "the characters tell texts apart before any training"
+
+
+def test_known_texts_keep_their_vectors(encoder, extended):
+    english = BiEncoder.load("embedded").encode(TEXTS)
+    same(extended[0].encode(TEXTS), english)
+
+
+def test_characters_start_near_the_others_and_the_same_in_every_process(extended):
+    weight = extended[0].backbone.get_input_embeddings().weight.detach()
+    old, new = weight[: -extended[1]], weight[-extended[1] :]
+    assert torch.allclose(new.mean(0), old.mean(0), atol=4 * float(old.std(0).max()) / extended[1] ** 0.5)
+    assert len({tuple(row) for row in new.tolist()}) == extended[1], "no two characters are the same"
+    again = BiEncoder.load("embedded")
+    torch.manual_seed(99)
+    again.extend_vocabulary(CHINESE)
+    assert torch.equal(again.backbone.get_input_embeddings().weight, weight)
+
+
+def test_rare_characters_can_be_left_out():
+    own = BiEncoder.load("embedded")
+    assert own.extend_vocabulary(["壶壶箱", "壶"], least=4) == 0
+    assert own.extend_vocabulary(["壶壶箱", "壶"], least=3) == 1
+    assert own.extend_vocabulary(["壶壶箱", "壶"]) == 1
+    assert own.extend_vocabulary(["no Han at all", ""]) == 0
+
+
+# On disk.
+
+
+def test_what_was_saved_loads_as_it_was(extended, tmp_path):
+    encoder = extended[0]
+    encoder.query_tokens, encoder.product_tokens = 7, 21
+    encoder.save(tmp_path / "model")
+    again = BiEncoder.load(str(tmp_path / "model"), query_tokens=32, product_tokens=96)
+    assert (again.query_tokens, again.product_tokens) == (7, 21), "its own lengths, whatever the caller's defaults"
+    for query in (True, False):
+        assert np.array_equal(again.encode(TEXTS + CHINESE, query), encoder.encode(TEXTS + CHINESE, query))
+    assert again.extend_vocabulary(CHINESE) == 0
+
+
+def test_no_pickle_is_written(encoder, tmp_path):
+    encoder.save(tmp_path)
+    names = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+    assert {"model.safetensors", "bi_encoder.json"} <= names
+    assert {name.rpartition(".")[2] for name in names} <= {"safetensors", "json", "txt"}
+    for name in names - {"model.safetensors", "vocab.txt"}:
+        json.loads((tmp_path / name).read_text())
+    with safe_open(tmp_path / "model.safetensors", "np") as file:  # refuses what is no safetensors
+        assert "embeddings.word_embeddings.weight" in file.keys()  # noqa: SIM118 (it is no dict)

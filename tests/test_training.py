@@ -1,0 +1,240 @@
+"""Training: which rows a step sees, what a resumed run comes to, and what ranks learn from each other."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import distributed, nn
+
+from synthrec.recommenders.bi_encoder import BiEncoder, Objective
+from synthrec.training import loop
+from synthrec.training.distributed import gather
+from synthrec.training.loop import Plan
+
+# Which rows a step sees.
+
+
+@st.composite
+def plans(draw, few=False):
+    """(plan, ranks); `few`: fewer rows than one step of all ranks takes."""
+    batch_size, ranks = draw(st.integers(1, 8)), draw(st.integers(1, 4))
+    step = batch_size * ranks
+    rows = draw(st.integers(1, max(1, step - 1)) if few else st.integers(step, 6 * step))
+    return Plan(rows, batch_size, epochs=3, warmup=0.1, seed=draw(st.integers(0, 5))), ranks
+
+
+def epoch_rows(plan, epoch, ranks):
+    return [plan.batch(epoch, step, rank, ranks) for step in range(plan.steps(ranks)) for rank in range(ranks)]
+
+
+@given(plans(), st.integers(0, 3))
+@settings(deadline=None)
+def test_an_epoch_sees_no_row_twice_and_hardly_one_not_at_all(case, epoch):
+    plan, ranks = case
+    batches = epoch_rows(plan, epoch, ranks)
+    seen = [row for batch in batches for row in batch]
+    assert {len(batch) for batch in batches} == {plan.batch_size}
+    assert len(set(seen)) == len(seen)
+    assert set(seen) <= set(range(plan.rows))
+    assert plan.rows - len(seen) < plan.batch_size * ranks, "only what fills no batch on every rank is left out"
+
+
+@given(plans(few=True), st.integers(0, 3))
+@settings(deadline=None)
+def test_few_rows_come_again_each_as_often(case, epoch):
+    plan, ranks = case
+    batches = epoch_rows(plan, epoch, ranks)
+    assert len(batches) == ranks
+    assert {len(batch) for batch in batches} == {plan.batch_size}
+    times = np.bincount([row for batch in batches for row in batch], minlength=plan.rows)
+    assert len(times) == plan.rows
+    assert times.max() - times.min() <= 1
+
+
+def test_batches_are_a_function_of_their_arguments_alone():
+    plan = Plan(rows=100, batch_size=5, epochs=2, warmup=0.1, seed=3)
+    first = {(e, s, r): plan.batch(e, s, r, 2) for e in range(2) for s in range(10) for r in range(2)}
+    np.random.seed(1)  # the global state is what must not matter
+    random.seed(1)
+    torch.manual_seed(1)
+    again = Plan(rows=100, batch_size=5, epochs=9, warmup=0.5, seed=3)
+    assert {key: again.batch(*key, 2) for key in reversed(first)} == first
+
+
+def test_epochs_and_seeds_shuffle_anew():
+    one, other = (Plan(rows=100, batch_size=50, epochs=2, warmup=0.1, seed=seed) for seed in (3, 4))
+    orders = [plan.batch(epoch, 0, 0, 1) for plan in (one, other) for epoch in range(2)]
+    assert len({tuple(order) for order in orders}) == 4
+    assert orders[0] != sorted(orders[0])
+
+
+# The loop.
+
+
+class Shop:
+    """A small regression with dropout, trained by the loop; each epoch's checkpoint is kept in `folder`."""
+
+    def __init__(self, folder, plan):
+        dice = torch.Generator().manual_seed(7)
+        self.x = torch.randn(plan.rows, 6, generator=dice)
+        self.y = self.x.sum(1, keepdim=True) + 0.1 * torch.randn(plan.rows, 1, generator=dice)
+        self.folder, self.plan = folder, plan
+
+    def train(self, resume=None, start=0):
+        """(the model's weights, the metrics reported, the steps ticked)."""
+        torch.manual_seed(start)
+        model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.3), nn.ReLU(), nn.Linear(16, 1))
+        groups = [
+            {"params": list(layer.parameters()), "lr": rate} for layer, rate in ((model[0], 0.02), (model[3], 0.01))
+        ]
+        reports, ticks = [], []
+
+        def loss(rows):
+            wobble = 0.01 * random.random()  # as a model may that augments its texts
+            return nn.functional.mse_loss(model(self.x[rows]), self.y[rows]) + wobble
+
+        def report(metrics, save):
+            folder = self.folder / str(metrics["epoch"])
+            folder.mkdir(exist_ok=True)
+            save(folder)
+            reports.append(metrics)
+
+        loop.train(
+            loss,
+            model,
+            groups,
+            self.plan,
+            Accelerator(cpu=True),
+            report,
+            lambda step, mean: ticks.append(step),
+            None if resume is None else self.folder / str(resume),
+        )
+        return model.state_dict(), reports, ticks
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(the shop, what a run to the end came to)."""
+    shop = Shop(tmp_path_factory.mktemp("checkpoints"), Plan(rows=70, batch_size=8, epochs=4, warmup=0.2, seed=5))
+    return shop, shop.train()
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_a_resumed_run_comes_to_the_same_bit_for_bit(whole, done):
+    shop, (weights, reports, ticks) = whole
+    again, later, more = shop.train(resume=done - 1, start=999)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    assert later == reports[done:]
+    assert more == ticks[8 * done :]
+
+
+def test_a_run_that_was_done_is_not_trained_again(whole):
+    shop, (weights, reports, _) = whole
+    again, later, ticks = shop.train(resume=3, start=999)
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+    assert (later, ticks) == ([], [])
+    assert reports[-1]["epoch"] == 3
+
+
+def test_each_report_tells_the_losses_so_far_and_they_fall(whole):
+    _, (_, reports, ticks) = whole
+    losses = [one["loss"] for one in reports]
+    assert [one["epoch"] for one in reports] == [0, 1, 2, 3]
+    assert [one["losses"] for one in reports] == [losses[: i + 1] for i in range(4)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert ticks == list(range(1, 4 * 8 + 1))
+
+
+def test_a_checkpoint_holds_no_pickled_objects(whole):
+    shop, _ = whole
+    state = torch.load(shop.folder / "0" / "state.pt", weights_only=True)  # refuses any
+    assert set(state) == {"losses", "model", "optimizer", "schedule"}
+
+
+@pytest.mark.parametrize(("warmup", "warm"), [(0.0, 1), (0.3, 6), (1.0, 20)])
+def test_the_rate_warms_up_then_falls_for_each_group(warmup, warm):
+    # With a gradient that is always 1, an Adam step is as long as the rate (and decay takes a hundredth of the weight).
+    plan = Plan(rows=10, batch_size=1, epochs=2, warmup=warmup, seed=0)
+    weights = [nn.Parameter(torch.zeros((), dtype=torch.float64)) for _ in range(2)]
+    model = nn.ParameterList(weights)
+    path = []
+
+    def loss(rows):
+        path.append([w.item() for w in weights])
+        return sum(weights)
+
+    groups = [{"params": [w], "lr": rate} for w, rate in zip(weights, (0.1, 0.001), strict=True)]
+    loop.train(loss, model, groups, plan, Accelerator(cpu=True), lambda *_: None, lambda *_: None)
+    path.append([w.item() for w in weights])
+    before, after = np.array(path[:-1]), np.array(path[1:])
+    rates = (before - after) / (1 + 0.01 * before)
+    np.testing.assert_allclose(rates[:, 0], 100 * rates[:, 1], rtol=1e-3)
+    share = rates[:, 0] / 0.1
+    assert share.max() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(share[:warm], np.arange(1, warm + 1) / warm, atol=1e-6)
+    assert (np.diff(share[warm:]) < 0).all()
+    assert (share > 0).all(), "no step is for nothing"
+
+
+# Ranks: two real processes over gloo.
+
+
+class Letters(BiEncoder):
+    """A bi-encoder whose backbone is a small network over counts of letters, in double precision."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        torch.manual_seed(11)
+        self.backbone = nn.Sequential(nn.Linear(26, 12), nn.Tanh(), nn.Linear(12, 8)).double()
+        self.query_tokens = self.product_tokens = 8
+
+    def forward(self, texts, longest):
+        counts = [[text.count(chr(97 + i)) for i in range(26)] for text in texts]
+        return nn.functional.normalize(self.backbone(torch.tensor(counts, dtype=torch.float64)), dim=-1)
+
+
+# Pairs of four products; "kit02" stands on both ranks, and twice on the second.
+PAIRS = {
+    "query": ["pan for eggs", "tea water", "light pan", "frying", "crate for the plane", "dog box"],
+    "product": ["frying pan", "red kettle", "wok", "frying pan", "airline crate", "frying pan"],
+    "group": ["kit02", "kit04", "kit03", "kit02", "pet22", "kit02"],
+}
+SHARE = 3  # rows of a rank
+
+
+def gradients(module, batch):
+    module.zero_grad()
+    loss = module(batch)
+    loss.backward()
+    return {"loss": loss.item()} | {n.removeprefix("module."): p.grad.clone() for n, p in module.named_parameters()}
+
+
+def rank_work(rank, folder):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    mine = {name: values[rank * SHARE : (rank + 1) * SHARE] for name, values in PAIRS.items()}
+    model = nn.parallel.DistributedDataParallel(Objective(Letters(), 0.05, gather))
+    found = gradients(model, mine)
+    found["gathered"] = gather(torch.tensor([[rank, 10.0], [rank, 20.0]]))
+    torch.save(found, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_two_ranks_learn_what_one_process_learns_from_all_rows(tmp_path):
+    torch.multiprocessing.spawn(rank_work, (tmp_path,), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    alone = gradients(Objective(Letters(), 0.05, gather), PAIRS)  # one process: gather has nothing to fetch
+    assert np.mean([one["loss"] for one in ranks]) == pytest.approx(alone["loss"], abs=1e-5)
+    assert abs(ranks[0]["loss"] - ranks[1]["loss"]) > 1e-3, "each rank has rows of its own"
+    for name in (name for name in alone if name != "loss"):
+        assert alone[name].abs().max() > 1e-2
+        for one in ranks:
+            torch.testing.assert_close(one[name], alone[name], rtol=0, atol=1e-5)
+    for one in ranks:
+        assert one["gathered"].tolist() == [[0, 10], [0, 20], [1, 10], [1, 20]]
