@@ -45,7 +45,7 @@ def copies(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
         query, title = words(row["text"]), words(product["title"])
         if query and len(query) >= 0.6 * len(title) and _in_order(query, title) > most * len(query):
             return "copy of the title", product["title"]
-        if row["text"] == clean(row["label"]).lower():
+        if row["text"] == tidy(row["label"]):
             return "copy of the prompt", row["label"]
         return None
 

@@ -6,6 +6,7 @@ once and reused by every batch. Rows leave the batch when they finish.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -38,15 +39,17 @@ class Transformers:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(settings.model)
             model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=getattr(torch, dtype))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # not there, or there and no model
             raise UserError(f"cannot load {settings.model}: {str(error).splitlines()[0]}", "check the name") from None
         self._model = model.eval().to(self._device)
+        self._window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
         self._prefix: tuple[list[int], Any] | None = None  # the last prefix's tokens and their keys and values
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        return self._each(
-            prompts, lambda ids, prefix, rows: self._write(ids, prefix, sampling, [seeds[r] for r in rows])
-        )
+        def write(ids: list[list[int]], prefix: int, rows: list[int]) -> list[Answer]:
+            return self._write(ids, prefix, sampling, [seeds[r] for r in rows])
+
+        return self._each(prompts, write, sampling.max_tokens)
 
     def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
         wanted = [self._token(choice) for choice in choices]
@@ -56,7 +59,7 @@ class Transformers:
             picked = logits[:, wanted].float().log_softmax(-1).tolist()
             return [Answer(logprobs=tuple(p), prompt_tokens=len(i)) for p, i in zip(picked, ids, strict=True)]
 
-        return self._each(prompts, score)
+        return self._each(prompts, score, 0)
 
     def close(self) -> None:
         self._prefix = None
@@ -72,11 +75,13 @@ class Transformers:
             )
         return int(ids[-1])
 
-    def _each(self, prompts: Sequence[str], work: Any) -> list[Answer]:
-        ids = self._tokenizer(list(prompts)).input_ids
+    def _each(self, prompts: Sequence[str], work: Any, room: int) -> list[Answer]:
+        ids = self._tokenizer(list(prompts)).input_ids if prompts else []
         answers = [Answer(error=f"the prompt has {len(i)} tokens, the context holds {self._context}") for i in ids]
-        fit = [row for row in sorted(range(len(ids)), key=lambda r: len(ids[r])) if len(ids[row]) < self._context]
-        prefix = _common_prefix([ids[r] for r in fit])
+        fit = [row for row in sorted(range(len(ids)), key=lambda r: len(ids[r])) if 0 < len(ids[row]) < self._context]
+        # Padding stands between a shared prefix and a row's own tokens, where it would use up a sliding window.
+        slides = bool(fit) and len(ids[fit[-1]]) + room > self._window
+        prefix = 0 if slides else _common_prefix([ids[r] for r in fit])
         for start in range(0, len(fit), BATCH):
             rows = fit[start : start + BATCH]
             with self._torch.inference_mode():

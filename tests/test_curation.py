@@ -1,0 +1,475 @@
+"""Curation: each step on rows made by hand, the round trip on real products, and the stage as a whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synthrec import console, schema
+from synthrec.config import Config
+from synthrec.curation import STEPS, Aids
+from synthrec.curation.calibrate import batch_calibration
+from synthrec.curation.clean import copies, normalise, well_formed
+from synthrec.curation.dedup import duplicates, repeated_ids
+from synthrec.curation.relevance import scored_relevant
+from synthrec.curation.roundtrip import roundtrip
+from synthrec.errors import UserError
+from synthrec.pipeline import Context
+from synthrec.retrieval.bm25 import BM25
+from synthrec.sources import documents, records
+from synthrec.stages import curate
+from synthrec.storage import Folder
+from synthrec.tasks import TASKS
+
+unhurried = settings(deadline=None)  # the machine may be busy
+
+TITLES = {"k1": "Tarrow Cast Iron Skillet, 10.25 in", "k2": "Tarrow Red Kettle", "k3": "橡奔 狗狗防水雨衣 中号"}
+
+
+def config(**wanted):
+    values = {"name": "x", "run_dir": "x", "sources": {"products": {"path": "x"}}, "curate": wanted}
+    return Config.model_validate(values)
+
+
+def aids(products=None, relevance=None, **wanted):
+    known = products or {i: {"product_id": i, "title": title, "text": title} for i, title in TITLES.items()}
+    return Aids(config(**wanted), known, relevance or {}, console.Meter("curate", None, "texts", None))
+
+
+def query(text, product_id="k1", number=0, language="en", label="colour: red"):
+    made = {"id": f"q{number:03d}", "request_id": f"r{number}", "task": "queries", "language": language}
+    return made | {"text": text, "product_id": product_id, "label": label, "model": "m"}
+
+
+def scored(number, logits, language="en", task="sentiment", **more):
+    total = sum(map(math.exp, logits))
+    scores = [math.exp(x) / total for x in logits]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    made = {"id": f"s{number:03d}", "request_id": f"r{number}", "task": task, "language": language, "model": "m"}
+    made |= {"text": f"text {number}", "product_id": "k1", "label": TASKS[task].labels[best]}
+    return made | {"score": scores[best], "scores": scores} | more
+
+
+def reason(step, row, **wanted):
+    """Why a step refuses a row by itself; None if it keeps it."""
+    kept, refused = step([row], aids(**wanted))
+    assert len(kept) + len(refused) == 1
+    return refused[0][1] if refused else None
+
+
+# Normalise.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Quiet  Kettle.", "quiet kettle"),
+        (' "quiet kettle"!? ', "quiet kettle"),
+        ("１．５Ｌ Ｋettle", "1．5l kettle"),
+        ("安静的水壶。", "安静的水壶"),
+        ("for <b>two</b> &amp; more", "for two & more"),
+        ("non-stick pan, 28 cm", "non-stick pan, 28 cm"),
+        ("...", ""),
+    ],
+)
+def test_queries_are_normalised(text, expected):
+    row = query(text)
+    ((found,), refused) = normalise([row], aids())
+    assert found == row | {"text": expected}
+    assert refused == []
+    assert row["text"] == text  # the row given is left as it was
+
+
+# Well formed.
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("kettle", "en", "too short"),
+        ("red kettle", "en", None),
+        ("", "en", "too short"),
+        ("壶", "zh", "too short"),
+        ("水壶", "zh", None),
+        ("2l 壶", "zh", None),
+        ("ab " * 39 + "abc", "en", "repeats itself"),
+        (" ".join(f"{n:02d}" for n in range(40)) + "1", "en", None),  # 120 characters
+        (" ".join(f"{n:02d}" for n in range(40)) + "12", "en", "too long"),
+        ("red red kettle", "en", None),
+        ("red red red kettle", "en", "repeats itself"),
+        ("好好好好水", "zh", "repeats itself"),
+        ("red 水壶", "en", "wrong language"),
+        ("red kettle", "zh", "wrong language"),
+    ],
+)
+def test_queries_of_no_use_are_refused_with_their_reason(text, language, expected):
+    assert reason(well_formed, query(text, language=language)) == expected
+
+
+def test_what_is_too_short_or_long_is_a_setting():
+    assert reason(well_formed, query("kettle"), min_words=1) is None
+    assert reason(well_formed, query("quiet red kettle"), min_words=4) == "too short"
+    assert reason(well_formed, query("quiet red kettle"), max_chars=15) == "too long"
+
+
+# Copies.
+
+
+@pytest.mark.parametrize(
+    ("text", "product_id", "expected"),
+    [
+        ("tarrow cast iron skillet", "k1", "copy of the title"),
+        ("tarrow cast iron skillets 10.25", "k1", "copy of the title"),  # words are stemmed
+        ("cast iron skillet", "k1", None),  # half of the title's words only
+        ("skillet cast iron tarrow", "k1", None),  # not in its order
+        ("tarrow cast iron skillet for steak and eggs", "k1", None),
+        ("tarrow cast iron skillet", "k2", None),  # another's title
+        ("橡奔狗狗防水雨衣", "k3", "copy of the title"),
+        ("下雨遛狗穿的衣服", "k3", None),
+        ("the", "k1", None),  # stop words only: nothing to compare
+    ],
+)
+def test_copies_of_the_title_are_refused(text, product_id, expected):
+    assert reason(copies, query(text, product_id)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Boils a litre in two minutes", "Boils a litre in two minutes"),
+        ("Boils a litre in two minutes!", "Boils a litre in two minutes!"),
+        ("a kettle you will love", "A kettle you will love!"),
+        ("颜色：红色", "颜色：红色"),
+        ("夜里也安静。", "夜里也安静"),
+    ],
+)
+def test_copies_of_what_the_prompt_asked_for_are_refused(text, label):
+    (row,), _ = normalise([query(text, label=label)], aids())
+    assert reason(copies, row) == "copy of the prompt"
+    assert reason(copies, row | {"label": label + " x"}) is None
+
+
+@given(
+    title=st.lists(st.sampled_from([f"word{n}" for n in range(30)]), min_size=1, max_size=12, unique=True),
+    data=st.data(),
+)
+@unhurried
+def test_most_of_a_title_in_its_order_is_always_a_copy(title, data):
+    places = st.lists(st.sampled_from(range(len(title))), min_size=-(-6 * len(title) // 10), unique=True)
+    chosen = sorted(data.draw(places))
+    known = {"k1": {"product_id": "k1", "title": " ".join(title), "text": ""}}
+    assert reason(copies, query(" ".join(title[n] for n in chosen)), products=known) == "copy of the title"
+    others = [f"other{n}" for n in range(len(title))]
+    assert reason(copies, query(" ".join(others)), products=known) is None
+
+
+# Duplicates.
+
+
+def test_the_same_words_in_another_order_are_a_duplicate_of_the_same_product_only():
+    rows = [
+        query("red kettle", "k2", 3),
+        query("kettles, red", "k2", 1),
+        query("red kettle", "k1", 0),
+        query("red kettle quiet", "k2", 2),
+        query("红色水壶", "k2", 5, "zh"),
+        query("水壶红色", "k2", 4, "zh"),
+    ]
+    kept, refused = duplicates(rows, aids())
+    assert [row["id"] for row in kept] == ["q000", "q001", "q002", "q004"]
+    assert [(row["id"], why) for row, why, _ in refused] == [("q003", "duplicate"), ("q005", "duplicate")]
+    assert "kettles, red" in refused[0][2]
+
+
+def test_queries_of_stop_words_alone_are_not_all_the_same():
+    kept, refused = duplicates([query("of the", number=0), query("to it", number=1), query("of the", number=2)], aids())
+    assert [row["id"] for row in kept] == ["q000", "q001"]
+    assert len(refused) == 1
+
+
+def test_a_row_that_was_written_twice_is_one_row_and_no_refusal():
+    rows = [query("red kettle", number=1), query("blue kettle", number=2), query("red kettle", number=1)]
+    assert repeated_ids(rows, aids()) == (rows[:2], [])
+
+
+WORDS = st.sampled_from(["red", "kettle", "kettles", "quiet", "of", "the", "水壶", "红色", "的", "!", "2"])
+TEXTS = st.lists(WORDS, max_size=5).map(" ".join)
+QUERIES = st.lists(
+    st.builds(
+        query,
+        TEXTS,
+        st.sampled_from(list(TITLES)),
+        language=st.sampled_from(["en", "zh"]),
+        label=TEXTS.filter(bool),
+    ),
+    max_size=12,
+).map(lambda rows: [row | {"id": f"q{n:03d}"} for n, row in enumerate(rows)])
+
+
+def answer(step, rows, **known):
+    """Ids kept, and (id, reason) of those refused."""
+    kept, refused = step(rows, aids(**known))
+    return {row["id"] for row in kept}, {(row["id"], why) for row, why, _ in refused}
+
+
+@given(rows=QUERIES, data=st.data())
+@unhurried
+def test_the_order_of_rows_does_not_matter_to_duplicates(rows, data):
+    assert answer(duplicates, rows) == answer(duplicates, data.draw(st.permutations(rows)))
+
+
+# No row is ever lost.
+
+
+@pytest.mark.parametrize(
+    "step", [s for s in STEPS if s.task == "queries" and s.run is not roundtrip], ids=lambda s: s.name
+)
+@given(rows=QUERIES, data=st.data())
+@unhurried
+def test_every_query_is_kept_or_refused_with_a_reason(step, rows, data):
+    relevance = {(row["text"], row["product_id"]): data.draw(st.floats(0, 1)) for row in rows[::2]}
+    kept, refused = step.run(rows, aids(relevance=relevance, min_relevance=0.5))
+    assert sorted([row["id"] for row in kept] + [row["id"] for row, _, _ in refused]) == [row["id"] for row in rows]
+    assert all(why and detail for _, why, detail in refused)
+    assert all(schema.table([row], schema.LABEL).num_rows == 1 for row in kept)
+
+
+@pytest.mark.parametrize("step", [s for s in STEPS if s.task != "queries"], ids=lambda s: f"{s.task} {s.name}")
+@given(
+    logits=st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30), st.sampled_from(["en", "zh"])), max_size=12),
+)
+@unhurried
+def test_every_scored_row_is_kept_with_scores_that_are_probabilities(step, logits):
+    rows = [scored(n, pair, language, step.task) for n, (*pair, language) in enumerate(logits)]
+    kept, refused = step.run(rows, aids())
+    assert refused == []
+    assert sorted(row["id"] for row in kept) == [row["id"] for row in rows]
+    for row in kept:
+        assert sum(row["scores"]) == pytest.approx(1)
+        assert row["score"] == max(row["scores"])
+        assert row["label"] == TASKS[step.task].labels[row["scores"].index(row["score"])]
+
+
+def test_steps_come_in_an_order_that_makes_sense():
+    assert {step.task for step in STEPS} <= set(TASKS)
+    order = [step.run for step in STEPS if step.task == "queries"]
+    # What refuses by the text looks at the text as it will be kept, and the dear steps see the fewest rows.
+    assert order.index(normalise) < min(order.index(s) for s in (well_formed, copies, duplicates, roundtrip))
+    assert order.index(roundtrip) > max(order.index(s) for s in (well_formed, copies, duplicates))
+
+
+# Calibration.
+
+LOGITS = st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=1, max_size=10)
+
+
+def scores(rows):
+    return {row["id"]: row["scores"] for row in batch_calibration(rows, aids())[0]}
+
+
+@given(english=LOGITS, chinese=LOGITS, bias=st.floats(-3, 3), place=st.integers(0, 1))
+@unhurried
+def test_a_constant_bias_of_the_prompt_changes_nothing(english, chinese, bias, place):
+    def rows(lean):
+        made = [scored(n, [x + lean * (i == place) for i, x in enumerate(pair)]) for n, pair in enumerate(english)]
+        return made + [scored(100 + n, pair, "zh") for n, pair in enumerate(chinese)]
+
+    straight, leaning = scores(rows(0.0)), scores(rows(bias))
+    assert straight.keys() == leaning.keys()
+    for one in straight:
+        assert straight[one] == pytest.approx(leaning[one], abs=1e-6)
+
+
+@given(english=LOGITS, chinese=LOGITS)
+@unhurried
+def test_languages_are_calibrated_apart(english, chinese):
+    rows = [scored(n, pair) for n, pair in enumerate(english)]
+    others = [scored(100 + n, pair, "zh") for n, pair in enumerate(chinese)]
+    mixed = [row for pair in zip(rows, others, strict=False) for row in pair]
+    mixed += [row for row in [*rows, *others] if row not in mixed]
+    apart = scores(rows) | scores(others)
+    assert scores(mixed) == {one: pytest.approx(value, abs=1e-9) for one, value in apart.items()}
+
+
+def test_calibration_turns_the_labels_of_a_prompt_that_always_says_the_same():
+    rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 2.5, 1.0, 0.5])]
+    assert {row["label"] for row in rows} == {"positive"}
+    kept, _ = batch_calibration(rows, aids())
+    assert [row["label"] for row in kept] == ["positive", "positive", "negative", "negative"]
+    # The mean of the log-odds was 1.75.
+    assert [math.log(row["scores"][0] / row["scores"][1]) for row in kept] == pytest.approx([1.25, 0.75, -0.75, -1.25])
+    assert [row["scores"][0] > 0.9 for row in rows] == [True, True, False, False]  # the rows given are as they were
+
+
+def test_a_score_of_zero_is_calibrated_too():
+    rows = [scored(0, [0.0, 0.0], scores=[0.0, 1.0]), scored(1, [0.0, 0.0])]
+    (none, even), _ = batch_calibration(rows, aids())
+    assert none["label"] == "negative"
+    assert even["label"] == "positive"
+
+
+# The LLM's second look.
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.0, None), (0.4, None), (0.41, "scored irrelevant")])
+def test_queries_scored_irrelevant_are_refused(least, expected):
+    known = {("red kettle", "k1"): 0.4}
+    assert reason(scored_relevant, query("red kettle"), relevance=known, min_relevance=least) == expected
+    assert reason(scored_relevant, query("red kettle", "k2"), relevance=known, min_relevance=least) is None
+    assert reason(scored_relevant, query("blue kettle"), relevance=known, min_relevance=least) is None
+
+
+# The round trip, with the embedded encoder.
+
+
+@pytest.fixture(scope="module")
+def shelf(store):
+    """Ten real products, five of each language, as prepare would catalogue them."""
+    rows = [json.loads(line) for line in (store / "products.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for la in ("en", "zh") for row in [r for r in rows if r["language"] == la][:5]]
+    made = [documents._product(records.Product.model_validate(row)) for row in rows]
+    return {row["product_id"]: row for row in sorted(made, key=lambda row: row["product_id"])}
+
+
+def test_a_query_must_find_its_product(shelf):
+    english, chinese = (next(i for i, p in shelf.items() if p["language"] == la) for la in ("en", "zh"))
+    rows = [query(product["title"], i, n, product["language"]) for n, (i, product) in enumerate(shelf.items())]
+    swapped = dict(zip(shelf, [*list(shelf)[1:], next(iter(shelf))], strict=True))
+    rows += [row | {"id": f"w{row['id']}", "product_id": swapped[row["product_id"]]} for row in rows]
+    rows += [query("", english, 50), query("zzzz qqqq", english, 51), query("\U0001f980", chinese, 52, "zh")]
+    kept, refused = roundtrip(rows, aids(shelf, roundtrip_k=1))
+    assert sorted([row["id"] for row in kept] + [row["id"] for row, _, _ in refused]) == sorted(r["id"] for r in rows)
+    found = {row["id"] for row in kept}
+    assert {row["id"] for row in rows[:10]} <= found  # each title finds its own product
+    # With two retrievers of one product each, a title can find one product beside its own.
+    assert len(found & {row["id"] for row in rows[10:20]}) <= 2
+    assert {why for _, why, _ in refused} == {"does not find its product"}
+
+
+def test_either_retriever_is_enough(shelf):
+    skillet, wok = (next(i for i, p in shelf.items() if word in p["title"]) for word in ("Skillet", "Wok"))
+    meant = query("utensil to saute noodles", skillet, 0)  # not one word of its product
+    named = query("bowl for stirring noodles chinese cooking", wok, 1)  # to the encoder it is rather a Chinese pan
+    index = BM25.build([p["text"] for p in shelf.values()])
+    assert index.top(meant["text"], 1) == []
+    assert [list(shelf)[n] for n in index.top(named["text"], 1)] == [wok]
+    kept, refused = roundtrip([meant, named, meant | {"id": "w", "product_id": wok}], aids(shelf, roundtrip_k=1))
+    assert [row["id"] for row in kept] == ["q000", "q001"]
+    assert [row["id"] for row, _, _ in refused] == ["w"]
+
+
+def test_with_k_of_the_whole_catalogue_everything_is_found(shelf):
+    rows = [query("zzzz qqqq", i, n) for n, i in enumerate(shelf)]
+    kept, refused = roundtrip(rows, aids(shelf, roundtrip_k=500))
+    assert kept == rows
+    assert refused == []
+    assert roundtrip([], aids(shelf)) == ([], [])
+
+
+# The stage.
+
+
+@pytest.fixture
+def stage(tmp_path, shelf):
+    """`stage.run(files, curate=...)` runs curate on LABEL rows, a list of them a file."""
+
+    def run(files, **wanted):
+        root = Folder.open(str(tmp_path / f"run{len(list(tmp_path.iterdir()))}"))
+        for number, rows in enumerate(files):
+            (root / "synthesize" / "labels").write_table(f"{number}.parquet", schema.table(rows, schema.LABEL))
+        (root / "prepare" / "catalogue").write_table("0.parquet", schema.table(list(shelf.values()), schema.CATALOGUE))
+        inputs = {name: root / name for name in ("prepare", "synthesize")}
+        context = Context(config(**wanted), curate.STAGE, root, root / "out", inputs)
+        figures = curate.run(context)
+        labels, rejects = (
+            (root / "out" / n).read_table(s) for n, s in (("labels", schema.LABEL), ("rejects", schema.REJECT))
+        )
+        return SimpleNamespace(figures=figures, labels=labels, rejects=rejects.to_pylist())
+
+    return SimpleNamespace(run=run, shelf=shelf)
+
+
+def made_labels(shelf):
+    """Good and bad queries of a shelf's first products, and scored rows in both languages."""
+    english, chinese = ([i for i, p in shelf.items() if p["language"] == la] for la in ("en", "zh"))
+    title = shelf[english[0]]["title"]
+    words = title.split()
+    rows = [
+        query(f"{words[-2]} {words[-1]} for my {shelf[english[0]]['category']}?", english[0], 0),
+        query("pan", english[0], 1),
+        query(title, english[0], 2),
+        query("zzzz qqqq", english[1], 3),
+        query(shelf[chinese[0]]["description"][:10], chinese[0], 4, "zh"),
+        query("red kettle", chinese[0], 5, "zh"),
+    ]
+    rows += [scored(n, [gap, 0.0], la) for n, (gap, la) in enumerate([(3, "en"), (2, "en"), (-1, "zh"), (-2, "zh")])]
+    rows += [scored(10 + n, [gap, 0.0], "en", "relevance") for n, gap in enumerate([-3, 2])]
+    return rows
+
+
+def test_the_stage_accounts_for_every_label(stage):
+    rows = made_labels(stage.shelf)
+    done = stage.run([rows], roundtrip_k=1)
+    assert done.labels.schema.equals(schema.LABEL)
+    assert done.labels.num_rows + len(done.rejects) == len(rows)
+    kept = done.labels.to_pylist()
+    assert {row["id"] for row in kept} | {row["where"] for row in done.rejects} == {row["id"] for row in rows}
+    assert {row["where"]: row["reason"] for row in done.rejects} == {
+        "q001": "too short",
+        "q002": "copy of the title",
+        "q003": "does not find its product",
+        "q005": "wrong language",
+    }
+    assert {(row["stage"], row["raw"]) for row in done.rejects if row["where"] == "q001"} == {("curate", "pan")}
+    assert {row["id"]: row["label"] for row in kept if row["task"] == "sentiment"} == {
+        "s000": "positive",
+        "s001": "negative",
+        "s002": "positive",
+        "s003": "negative",
+    }
+    for task, figures in done.figures.items():
+        assert figures["in"] == sum(row["task"] == task for row in rows)
+        assert figures["kept"] == sum(row["task"] == task for row in kept)
+        assert figures["in"] == figures["kept"] + sum(step["refused"] for step in figures["steps"])
+        assert [step["step"] for step in figures["steps"]] == [s.name for s in STEPS if s.task == task]
+
+
+def test_files_their_order_and_rows_written_twice_change_nothing(stage):
+    rows = made_labels(stage.shelf)
+    straight = stage.run([rows], roundtrip_k=1)
+    turned = stage.run([rows[7:], rows[:3][::-1], rows[3:7], rows[:8], rows[10:]], roundtrip_k=1)
+    assert turned.labels.drop_columns(["score", "scores"]).equals(straight.labels.drop_columns(["score", "scores"]))
+    for one, other in zip(straight.labels["score"].to_pylist(), turned.labels["score"].to_pylist(), strict=True):
+        assert one == other or one == pytest.approx(other)  # a mean over another order differs in its last digit
+    assert sorted(row["where"] for row in turned.rejects) == sorted(row["where"] for row in straight.rejects)
+
+
+def test_a_query_that_the_llm_scored_low_goes_by_its_score_before_calibration(stage):
+    (good, *_) = made_labels(stage.shelf)
+    raw = scored(1, [-1.0, 0.0], "en", "relevance", text=good["text"], product_id=good["product_id"])  # 0.27
+    others = [scored(n, [-9.0, 0.0], "en", "relevance") for n in range(2, 6)]  # beside these it is the best by far
+    other = query("pan for my eggs", good["product_id"], 9)
+    assert stage.run([[good, other, raw, *others]], min_relevance=0.25).figures["queries"]["kept"] == 2
+    done = stage.run([[good, other, raw, *others]], min_relevance=0.3)
+    assert [(row["where"], row["reason"]) for row in done.rejects] == [(good["id"], "scored irrelevant")]
+
+
+def test_a_run_with_no_query_left_is_told_what_was_refused(stage):
+    rows = [query("pan", next(iter(stage.shelf)), n) for n in range(3)] + [query("red 锅", next(iter(stage.shelf)), 4)]
+    with pytest.raises(UserError) as told:
+        stage.run([rows])
+    assert told.value.problem.startswith("no synthetic query is left of 4 (")
+    assert "well formed refused 4" in told.value.problem
+    assert "round trip refused 0" in told.value.problem
+    assert "rejects" in told.value.hint
+
+
+def test_a_run_without_queries_has_nothing_to_say_about_them(stage):
+    done = stage.run([[scored(n, [gap, 0.0]) for n, gap in enumerate([1, 2])]])
+    assert done.labels.num_rows == 2
+    assert set(done.figures) == {"sentiment"}
