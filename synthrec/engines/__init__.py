@@ -11,6 +11,7 @@ from synthrec.engines.base import Answer, Engine, Sampling
 ENGINES = {
     "llamacpp": "synthrec.engines.llamacpp:LlamaCpp",
     "transformers": "synthrec.engines.transformers:Transformers",
+    "openai": "synthrec.engines.openai:OpenAI",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to write. Temperature 0 is greedy; the seed makes the rest repeatable."""
+    """How to write. Temperature 0 is greedy; with a seed the rest repeats, but for rounding that differs by batch."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -26,6 +27,13 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
+
+
+def normalised(logprobs: Sequence[float]) -> tuple[float, ...]:
+    """Log-probabilities brought to a sum of one over the choices."""
+    top = max(logprobs)
+    total = top + math.log(sum(math.exp(value - top) for value in logprobs))
+    return tuple(value - total for value in logprobs)
 
 
 class Engine(Protocol):

@@ -31,6 +31,8 @@ class LlamaCpp:
         params.n_parallel = resources.slots
         params.n_ctx = resources.slots * settings.context
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        # Between two batches threads sleep: spinning, they would take the cores that Ray's own tasks need.
+        params.cpuparams.poll = params.cpuparams_batch.poll = 0
         params.n_gpu_layers = -1 if resources.gpus else 0
         params.swa_full = True  # without it a sliding-window model (Gemma) cannot reuse a prefix
         params.warmup = False

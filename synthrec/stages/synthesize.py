@@ -33,7 +33,13 @@ def settings(config: Config) -> Any:
     tasks = [
         [t.name, t.settings.model_dump(), {la: t.made_of(la) for la in ("en", "zh")}] for t in chosen_tasks(config)
     ]
-    return {"tasks": tasks, "engine": config.synthesize.engine.model_dump(exclude={"resources"}), "seed": config.seed}
+    engine = config.synthesize.engine.model_dump(include={"kind", "model", "context", "dtype"})
+    return {
+        "tasks": tasks,
+        "engine": engine,
+        "model": requests.model_name(config.synthesize.engine),
+        "seed": config.seed,
+    }
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -41,7 +47,9 @@ def run(context: Context) -> dict[str, Any]:
     if engine.kind == "llamacpp":
         models.gguf(engine.model)  # a missing model is the driver's to report, before any actor starts
     cluster.start()
-    cluster.need(engine.resources.cpus * engine.resources.actors[0], engine.resources.gpus, "the LLM engine")
+    layout = engine.resources
+    cpus, gpus = (layout.actors[0] * one for one in (layout.cpus, layout.gpus))
+    cluster.need(cpus, gpus, "the LLM engine", "synthesize.engine.resources")
     return {task.name: _task(context, task) for task in chosen_tasks(context.config)}
 
 
@@ -50,7 +58,10 @@ def _task(context: Context, task: Task) -> dict[str, Any]:
     asked = _build(context, task)
     wanted = context.out / "requests" / task.name
     spent = _answer(context, task, wanted, store)
-    return {"requests": asked, **_parse(context, task, wanted, store), "now": spent}
+    found, why = _parse(context, task, wanted, store)
+    whole = Counter(rows=found["labels"] + found["rejects"], refused=found["rejects"])
+    _break_circuit(task, whole, why, context.config.synthesize.max_failure_rate, 1)  # a job can end before the window
+    return {"requests": asked, **found, "now": spent}
 
 
 def _build(context: Context, task: Task) -> int:
@@ -60,6 +71,7 @@ def _build(context: Context, task: Task) -> int:
     names = [n for n in source.files(".parquet") if task.reads == "corpus" or n.startswith(f"{task.reads}-")]
     if task.reads != "corpus" and not names:
         console.warn(f"{task.name}: no labels of task {task.reads} to read; nothing to do")
+    (context.out / "requests" / task.name).delete()  # of a run that was stopped, which may have read other labels
     limit = requests.limit_hash(task, source, names)
     units = [{"name": n, "part": n.removesuffix(".parquet"), "limit_hash": limit} for n in names]
     shop = context.inputs["prepare"] / "catalogue"
@@ -121,15 +133,26 @@ def _break_circuit(task: Task, account: Counter[str], why: Counter[str], most: f
         )
 
 
-def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> dict[str, Any]:
+def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> tuple[dict[str, Any], Counter[str]]:
+    """Write the task's labels and rejects; returns the counts, and the reasons of the rejects."""
+    for kind in ("labels", "rejects"):  # of a run that was stopped, and refused what is answered now
+        _clear(context.out / kind, f"{task.name}-")
     names = store.files(".parquet")
     groups = [names[i : i + FILES_A_UNIT] for i in range(0, len(names), FILES_A_UNIT)]
     units = [{"names": group, "part": f"{number:05d}"} for number, group in enumerate(groups)]
     ids = ray.put(requests.ids(wanted))
     total: Counter[str] = Counter({"labels": 0, "rejects": 0, "prompt_tokens": 0, "completion_tokens": 0})
+    why: Counter[str] = Counter()
     for one in cluster.work(units, partial(parse, task=task, store=store, out=context.out, wanted=ids), num_cpus=0.5):
+        why.update(json.loads(one.pop("why")))
         total.update(one)
-    return dict(total)
+    return dict(total), why
 
 
-STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run)
+def _clear(folder: Folder, prefix: str) -> None:
+    for name in folder.files():
+        if name.startswith(prefix):
+            folder.fs.delete_file(f"{folder.path}/{name}")
+
+
+STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -23,11 +25,13 @@ def parse(row: dict[str, Any], task: Task, store: Folder, out: Folder, wanted: A
     kept = pa.concat_tables([_wanted(store, name, ray.get(wanted)) for name in row["names"]])
     labels: list[dict[str, Any]] = []
     rejects: list[dict[str, str]] = []
+    why: Counter[str] = Counter()
     for completion in kept.to_pylist():
         result = Rejection("engine error", completion["error"]) if completion["error"] else task.parse(completion)
         if isinstance(result, Rejection):
             raw = completion["text"] or ""
             rejects.append(schema.reject("synthesize", completion["id"], result.reason, result.detail, raw))
+            why[f"engine: {completion['error']}" if completion["error"] else result.reason] += 1
         else:
             labels.append(_label(task, completion, result))
     name = f"{task.name}-{row['part']}.parquet"
@@ -36,7 +40,8 @@ def parse(row: dict[str, Any], task: Task, store: Folder, out: Folder, wanted: A
     if rejects:
         (out / "rejects").write_table(name, schema.table(rejects, schema.REJECT))
     tokens = {c: pc.sum(kept[c]).as_py() or 0 for c in ("prompt_tokens", "completion_tokens")}
-    return {"labels": len(labels), "rejects": len(rejects), **tokens}
+    told = json.dumps(dict(why.most_common(20)), ensure_ascii=False)
+    return {"labels": len(labels), "rejects": len(rejects), **tokens, "why": told}
 
 
 def _wanted(store: Folder, name: str, ids: pa.Array) -> pa.Table:

@@ -19,7 +19,8 @@ ROWS_A_PART = 20_000
 
 def model_name(engine: Engine) -> str:
     """What a row's id and lineage call the model. Layout on the cluster is no part of it."""
-    return f"{engine.kind}:{engine.model}"
+    chats = engine.server is not None and engine.server.style == "chat"
+    return f"{engine.kind}:{engine.model}" + (":chat" if chats else "")
 
 
 def build(row: dict[str, Any], task: Task, source: Folder, shop: Folder, out: Folder, model: str) -> dict[str, Any]:

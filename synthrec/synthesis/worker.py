@@ -12,6 +12,7 @@ import pyarrow as pa
 from synthrec import schema
 from synthrec.config import Engine as EngineSettings
 from synthrec.engines import Answer, load
+from synthrec.errors import UserError
 from synthrec.storage import Folder
 from synthrec.tasks import Rejection, Task
 
@@ -23,10 +24,16 @@ class Worker:
     """
 
     def __init__(self, engine: EngineSettings, task: Task, store: Folder, model: str) -> None:
-        self._engine = load(engine)
+        self._wrong: UserError | None = None
+        try:
+            self._engine = load(engine)
+        except UserError as error:  # Ray would report the death of an actor; the first batch can tell the user more
+            self._wrong = error
         self._task, self._store, self._model = task, store, model
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        if self._wrong:
+            raise self._wrong
         start = time.monotonic()
         requests = batch.to_pylist()
         rows = [self._row(r, a) for r, a in zip(requests, self._ask(requests), strict=True)]

@@ -1,0 +1,138 @@
+"""Any server that speaks OpenAI's API: vLLM, SGLang, llama.cpp, Ollama, or a hosted one.
+
+Requests run concurrently up to a limit. The client retries what a busy or restarting server answers (408, 409, 429,
+5xx, a lost connection, a time-out), with backoff and jitter, and honours Retry-After.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from synthrec import models
+from synthrec.config import Engine as EngineSettings
+from synthrec.engines.base import Answer, Sampling, normalised
+from synthrec.errors import UserError
+
+TOP = 20  # the most log-probabilities a token that hosted servers give
+
+
+class OpenAI:
+    def __init__(self, settings: EngineSettings) -> None:
+        if not models.installed("openai"):
+            raise UserError("engine openai is not installed", "pip install 'synthrec[openai]'")
+        if settings.server is None:
+            raise UserError(
+                "engine openai needs a server", "set synthesize.engine.server.url, such as http://127.0.0.1:8000/v1"
+            )
+        from openai import AsyncOpenAI
+
+        self._model, self._server = settings.model, settings.server
+        self._runner = asyncio.Runner()
+        # Local servers ask for no key, but the client will not start without one.
+        key = os.environ.get(self._server.key_variable) or "none"
+        self._client = AsyncOpenAI(
+            base_url=self._server.url,
+            api_key=key,
+            timeout=self._server.timeout_seconds,
+            max_retries=self._server.retries,
+        )
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
+        common = {
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "stop": list(sampling.stop[:4]),  # hosted servers take four
+        }
+
+        async def write(prompt: str, seed: int) -> Answer:
+            reply = await self._ask(prompt, {**common, "seed": seed})
+            text = _text(reply)
+            ends = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
+            return _answer(reply, text=text[: min(ends)] if ends else text)
+
+        return self._each(write, list(zip(prompts, seeds, strict=True)))
+
+    def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
+        more = {"logprobs": True, "top_logprobs": TOP} if self._server.style == "chat" else {"logprobs": TOP}
+
+        async def score(prompt: str) -> Answer:
+            reply = await self._ask(prompt, {"max_tokens": 1, "temperature": 0, **more})
+            return _scored(reply, choices, strip=self._server.style == "chat")
+
+        return self._each(score, [(prompt,) for prompt in prompts])
+
+    def close(self) -> None:
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+    def _each(self, work: Callable[..., Awaitable[Answer]], asks: list[tuple[Any, ...]]) -> list[Answer]:
+        async def all_of_them() -> list[Answer]:
+            gate = asyncio.Semaphore(self._server.concurrency)
+
+            async def one(ask: tuple[Any, ...]) -> Answer:
+                async with gate:
+                    return await self._safe(work, ask)
+
+            return await asyncio.gather(*(one(ask) for ask in asks))
+
+        return self._runner.run(all_of_them())
+
+    async def _safe(self, work: Callable[..., Awaitable[Answer]], ask: tuple[Any, ...]) -> Answer:
+        """The answer, or an answer with the error: one prompt's fault must not cost the batch."""
+        import openai
+
+        try:
+            return await work(*ask)
+        except (openai.AuthenticationError, openai.PermissionDeniedError):
+            where = f"{self._server.url} refuses the key in ${self._server.key_variable}"
+            raise UserError(where, "set that variable where the engine runs; never write a key into a config") from None
+        except openai.NotFoundError as error:
+            raise UserError(
+                f"{self._server.url}: {error.message:.300}", "check synthesize.engine.model and server.url"
+            ) from None
+        except openai.APIError as error:
+            return Answer(error=f"{type(error).__name__}: {error.message}"[:500])
+
+    async def _ask(self, prompt: str, body: dict[str, Any]) -> dict[str, Any]:
+        if self._server.style == "chat":
+            turns: Any = [{"role": "user", "content": prompt}]
+            return (await self._client.chat.completions.create(model=self._model, messages=turns, **body)).model_dump()
+        return (await self._client.completions.create(model=self._model, prompt=prompt, **body)).model_dump()
+
+
+def _text(reply: dict[str, Any]) -> str:
+    choice = reply["choices"][0]
+    return str((choice["message"]["content"] if "message" in choice else choice["text"]) or "")
+
+
+def _answer(reply: dict[str, Any], **what: Any) -> Answer:
+    usage = reply.get("usage") or {}
+    return Answer(
+        **what, prompt_tokens=usage.get("prompt_tokens") or 0, completion_tokens=usage.get("completion_tokens") or 0
+    )
+
+
+def _scored(reply: dict[str, Any], choices: Sequence[str], strip: bool) -> Answer:
+    """Log-probabilities over the choices; one that is not among the likeliest tokens counts as the last of them."""
+    top = _top(reply)
+    known = {token.strip() if strip else token: value for token, value in reversed(top)}
+    found = [known.get(choice.strip() if strip else choice) for choice in choices]
+    if not top or all(value is None for value in found):
+        told = ", ".join(repr(token) for token, _ in top[:5]) or "none"
+        return _answer(reply, error=f"none of {list(choices)} is among the likeliest tokens, which are {told}")
+    least = min(value for _, value in top)
+    return _answer(reply, logprobs=normalised([least if value is None else value for value in found]))
+
+
+def _top(reply: dict[str, Any]) -> list[tuple[str, float]]:
+    """The likeliest first tokens, best first: the API has one form for chats and one for completions."""
+    given = reply["choices"][0].get("logprobs") or {}
+    if given.get("content"):
+        return [(one["token"], one["logprob"]) for one in given["content"][0]["top_logprobs"]]
+    if given.get("top_logprobs"):
+        return sorted(given["top_logprobs"][0].items(), key=lambda one: -one[1])
+    return []

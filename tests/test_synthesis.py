@@ -1,0 +1,368 @@
+"""prepare and synthesize on a real Ray and the embedded LLM: what is asked, what is kept, what is asked again.
+
+Each asking costs seconds, mostly of starting: one run is made for all, and tests work on copies of its folder.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections import Counter
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+
+from synthrec import schema
+from synthrec.config import Config
+from synthrec.config import Engine as EngineSettings
+from synthrec.errors import UserError
+from synthrec.pipeline import Pipeline
+from synthrec.stages import prepare, synthesize
+from synthrec.storage import Folder
+from synthrec.synthesis.worker import Worker
+from synthrec.tasks import TASKS, chosen_tasks
+
+PRODUCTS = [
+    ("k1", "en", "Tarrow Red Kettle", "Boils a litre in two minutes. Quiet enough for the night."),
+    ("k2", "en", "Oakrun Dog Coat", "Keeps the belly dry in the rain. Folds into its own pocket."),
+    ("k3", "en", "Merrow Garden Chair", "Packs flat for the back of a car. Holds a heavy sitter."),
+    ("k4", "zh", "橡奔 狗狗雨衣", "下雨天遛狗不湿肚子。收起来只有巴掌大。"),
+    ("k5", "zh", "塔柔 红色水壶", "一升水两分钟烧开。夜里也安静。"),
+    ("k6", "zh", "沐朗 花园折叠椅", "小车后备箱也放得下。坐得稳不摇晃。"),
+]
+ANOTHER = ("k7", "en", "Fennick Muffin Tin", "Bakes twelve at a time. Nothing sticks to it.")
+LONG = "long " * 600  # beyond any context here
+REVIEWS = [
+    ("r1", "k1", "I love it, best I ever had."),
+    ("r2", "k2", "Terrible. It leaks and it smells."),
+    ("r3", "k4", "太喜欢了，用过最好的。"),
+    ("r4", "k5", "太差了，漏水，味道难闻。"),
+]
+TASKS_ON = {"queries": {"per_product": 2}, "relevance": {"candidates": 1}, "sentiment": {}}
+# One thread: llama.cpp's threads wait for each other by spinning, which a busy machine makes slow.
+ENGINE = {"context": 512, "resources": {"slots": 2, "threads": 1, "batch_size": 5}}
+
+
+class Shop:
+    """A shop's files and a run directory; `run` brings prepare and synthesize up to date."""
+
+    def __init__(self, folder, products=PRODUCTS, reviews=REVIEWS):
+        self.folder, self.run_dir = folder, folder / "run"
+        keys = ("product_id", "language", "title", "description")
+        self.write("p.jsonl", [dict(zip(keys, product, strict=True)) for product in products])
+        keys = ("review_id", "product_id", "text")
+        self.write("r.jsonl", [dict(zip(keys, review, strict=True)) for review in reviews])
+
+    def write(self, name, rows):
+        self.folder.mkdir(exist_ok=True)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def run(self, tasks=TASKS_ON, engine=ENGINE, **settings):
+        sources = {
+            "products": {"path": str(self.folder / "p.jsonl")},
+            "reviews": {"path": str(self.folder / "r.jsonl")},
+        }
+        values = {"name": "shop", "run_dir": str(self.run_dir), "sources": sources}
+        values["synthesize"] = {"engine": engine, "tasks": tasks, "failure_window": 1000, **settings}
+        config = Config.model_validate(values)
+        pipeline = Pipeline(config, (prepare.STAGE, synthesize.STAGE))
+        pipeline.run("prepare")
+        manifest = pipeline.run("synthesize")
+        out = pipeline.folder("synthesize")
+        return SimpleNamespace(
+            manifest=manifest,
+            figures=manifest["figures"],
+            asked={task: figures["now"]["rows"] for task, figures in manifest["figures"].items()},
+            out=out,
+            config=config,
+            labels=(out / "labels").read_table(schema.LABEL),
+            rejects=(out / "rejects").read_table(schema.REJECT),
+            requests={task: (out / "requests" / task).read_table(schema.REQUEST) for task in tasks},
+        )
+
+    def completions(self, task, which):
+        return Folder.open(str(self.run_dir / "synthesize" / "completions" / task / which)).read_table(
+            schema.COMPLETION
+        )
+
+    def forget(self):
+        """As if the run had been stopped just before it was published."""
+        (self.run_dir / "synthesize" / "manifest.json").unlink()
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory, ray_session):
+    shop = Shop(tmp_path_factory.mktemp("first") / "shop")
+    return SimpleNamespace(shop=shop, done=shop.run())
+
+
+@pytest.fixture
+def again(first, tmp_path):
+    """The first run's shop, with a copy of its run directory."""
+    shop = copy.copy(first.shop)
+    shop.run_dir = tmp_path / "run"
+    shutil.copytree(first.shop.run_dir, shop.run_dir)
+    return shop
+
+
+def ids(table, column="id"):
+    return sorted(table[column].to_pylist())
+
+
+def accounted(done):
+    """Each request is a label or a reject, and nothing else is."""
+    for task, asked in done.requests.items():
+        labels = [row["request_id"] for row in done.labels.to_pylist() if row["task"] == task]
+        rejects = [i for i in done.rejects["where"].to_pylist() if i in set(asked["id"].to_pylist())]
+        assert sorted(labels + rejects) == ids(asked), task
+        figures = done.figures[task]
+        assert (figures["requests"], figures["labels"], figures["rejects"]) == (len(asked), len(labels), len(rejects))
+    every = {i for asked in done.requests.values() for i in asked["id"].to_pylist()}
+    assert set(done.rejects["where"].to_pylist()) <= every
+    return True
+
+
+# The first run.
+
+
+def test_every_request_is_answered_and_every_answer_is_a_label_or_a_reject(first):
+    done = first.done
+    assert {task: len(table) for task, table in done.requests.items()}["queries"] == 12
+    assert len(done.requests["sentiment"]) == 4
+    judged = {
+        tuple(schema.strings(row["fields"])[k] for k in ("query", "product_id"))
+        for row in done.requests["relevance"].to_pylist()
+    }
+    queries = {(row["text"], row["product_id"]) for row in done.labels.to_pylist() if row["task"] == "queries"}
+    assert judged >= queries  # each query for its own product, and for rivals where it finds any
+    assert len(queries) > 6
+    assert accounted(done)
+    assert done.asked == {task: len(table) for task, table in done.requests.items()}
+    for task, figures in done.figures.items():
+        assert figures["now"]["prompt_tokens"] == figures["prompt_tokens"] > 0
+        assert figures["now"]["completion_tokens"] == figures["completion_tokens"] > 0
+        assert ids(first.shop.completions(task, "done")) == ids(done.requests[task])
+        assert len(first.shop.completions(task, "failed")) == 0
+
+
+def test_files_have_the_schemas_that_are_declared(first):
+    declared = {"labels": schema.LABEL, "rejects": schema.REJECT, "requests": schema.REQUEST}
+    files = [(name, declared[name.split("/")[0]]) for name in first.done.out.files(".parquet")]
+    paths = [(f"{first.done.out.path}/{name}", one) for name, one in files]
+    store = Folder.open(str(first.shop.run_dir / "synthesize" / "completions"))
+    paths += [(f"{store.path}/{name}", schema.COMPLETION) for name in store.files(".parquet")]
+    assert len(paths) > 6
+    for path, one in paths:
+        assert pq.read_schema(path).remove_metadata().equals(one), path
+
+
+def test_labels_say_what_they_are_of(first):
+    rows = first.done.labels.to_pylist()
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert {row["model"] for row in rows} == {"llamacpp:embedded"}
+    language = {product[0]: product[1] for product in PRODUCTS}
+    texts = {review: text for review, _, text in REVIEWS}
+    queries = {row["text"] for row in rows if row["task"] == "queries"}
+    for row in rows:
+        assert row["language"] == language[row["product_id"]] or row["task"] == "relevance"
+        if row["task"] == "queries":
+            assert row["scores"] is row["score"] is None
+            assert row["label"].rstrip("。.") in " ".join(p[3] for p in PRODUCTS)  # the aspect that was asked for
+        else:
+            assert row["label"] in TASKS[row["task"]].labels
+            assert row["score"] == max(row["scores"])
+            assert sum(row["scores"]) == pytest.approx(1)
+            assert row["text"] in (queries if row["task"] == "relevance" else texts.values())
+    assert {row["language"] for row in rows if row["task"] == "queries"} == {"en", "zh"}
+    sentiment = {row["text"]: row["scores"][0] for row in rows if row["task"] == "sentiment"}
+    assert (
+        sentiment[texts["r1"]] > sentiment[texts["r2"]] + 0.3
+    )  # in Chinese so small a model tells them apart too little
+
+
+# Again.
+
+
+def test_running_again_does_nothing(first, capsys):
+    files = sorted((path, path.stat().st_mtime_ns) for path in first.shop.run_dir.rglob("*"))
+    done = first.shop.run()
+    assert "synthesize is up to date" in capsys.readouterr().err
+    assert done.manifest == first.done.manifest
+    assert sorted((path, path.stat().st_mtime_ns) for path in first.shop.run_dir.rglob("*")) == files
+
+
+@pytest.mark.parametrize("resources", [{}, {"batch_size": 2, "slots": 1, "cpus": 0.5}], ids=["same", "other layout"])
+def test_what_has_been_answered_is_not_asked_again(again, first, resources):
+    again.forget()
+    done = again.run(engine=ENGINE | {"resources": ENGINE["resources"] | resources})
+    assert done.asked == {"queries": 0, "relevance": 0, "sentiment": 0}
+    assert done.manifest["fingerprint"] == first.done.manifest["fingerprint"]
+    assert accounted(done)
+    assert done.labels.sort_by("id").equals(first.done.labels.sort_by("id"))
+    for task, figures in done.figures.items():  # what it cost in all is still told
+        assert figures["prompt_tokens"] == first.done.figures[task]["prompt_tokens"]
+        assert figures["now"]["prompt_tokens"] == 0
+
+
+def test_one_more_product_asks_for_it_alone(again, first, tmp_path):
+    larger = Shop(tmp_path / "larger", [ANOTHER, *PRODUCTS])
+    larger.run_dir = again.run_dir
+    done = larger.run({"queries": {"per_product": 2}, "sentiment": {}})
+    assert done.asked == {"queries": 2, "sentiment": 0}
+    assert accounted(done)
+    new = set(ids(done.labels)) - set(ids(first.done.labels))
+    assert {row["product_id"] for row in done.labels.to_pylist() if row["id"] in new} == {"k7"}
+    assert set(ids(done.requests["queries"])) >= set(ids(first.done.requests["queries"]))
+
+
+def test_a_setting_of_one_task_asks_again_for_that_task_alone(again, first):
+    done = again.run({"queries": {"per_product": 1, "temperature": 0.1}, "sentiment": {}})
+    assert done.asked == {"queries": 6, "sentiment": 0}
+    assert accounted(done)
+    assert not set(ids(done.requests["queries"])) & set(ids(first.done.requests["queries"]))
+    # Back to the old setting: its answers are still there.
+    assert again.run({"queries": {"per_product": 1}, "sentiment": {}}).asked == {"queries": 0, "sentiment": 0}
+    assert len(again.completions("queries", "done")) == 12 + 6
+
+
+def test_what_a_stopped_run_left_behind_is_not_taken_for_this_one_s(again, first):
+    out = again.run().out.path
+    left = [row | {"id": "0" * 32, "request_id": "1" * 32} for row in first.done.labels.to_pylist()[:1]]
+    refused = [schema.reject("synthesize", "1" * 32, "engine error")]
+    asked = [row | {"id": "1" * 32} for row in first.done.requests["relevance"].to_pylist()[:1]]
+    for task in TASKS_ON:
+        Folder.open(f"{out}/labels").write_table(f"{task}-00009.parquet", schema.table(left, schema.LABEL))
+        Folder.open(f"{out}/rejects").write_table(f"{task}-00000.parquet", schema.table(refused, schema.REJECT))
+        Folder.open(f"{out}/requests/{task}").write_table("9.parquet", schema.table(asked, schema.REQUEST))
+    again.forget()
+    done = again.run()
+    assert done.out.path == out
+    assert done.asked == {"queries": 0, "relevance": 0, "sentiment": 0}
+    assert accounted(done)
+    assert ids(done.labels) == ids(first.done.labels)
+
+
+def test_a_batch_that_was_written_twice_is_told_twice_and_asked_no_more(again, first):
+    again.forget()
+    store = again.run_dir / "synthesize" / "completions" / "sentiment" / "done"
+    for path in list(store.iterdir()):  # as when another batch size put the same rows in other files
+        shutil.copy(path, store / f"0{path.name}")
+    done = again.run()
+    assert done.asked == {"queries": 0, "relevance": 0, "sentiment": 0}
+    assert set(ids(done.labels)) == set(ids(first.done.labels))
+
+
+# Failures.
+
+
+def test_a_prompt_beyond_the_context_costs_itself_alone_and_is_asked_again(tmp_path, ray_session):
+    shop = Shop(tmp_path / "shop", [*PRODUCTS[:2], ("k9", "en", LONG, "Boils a litre in two minutes.")])
+    only = {"queries": {"per_product": 1}}
+    done = shop.run(only)
+    assert (done.asked["queries"], done.figures["queries"]["labels"]) == (3, 2)
+    assert accounted(done)
+    (refused,) = done.rejects.to_pylist()
+    assert refused["reason"] == "engine error"
+    assert "context" in refused["detail"]
+    (failed,) = shop.completions("queries", "failed").to_pylist()
+    assert failed["id"] == refused["where"]
+    assert failed["id"] not in ids(shop.completions("queries", "done"))
+
+    shop.forget()
+    done = shop.run(only)
+    assert done.asked["queries"] == 1  # the failed one, and only it
+    assert accounted(done)
+    assert ids(shop.completions("queries", "failed")) == [failed["id"]]
+
+    # The third time it is answered, as after a passing fault: no trace of the refusal is left.
+    store = Folder.open(str(shop.run_dir / "synthesize" / "completions" / "queries"))
+    (store / "failed").delete()
+    store.write_table(
+        "done/late.parquet", schema.table([failed | {"error": None, "text": "kettle"}], schema.COMPLETION)
+    )
+    shop.forget()
+    done = shop.run(only)
+    assert (done.asked["queries"], done.figures["queries"]["rejects"]) == (0, 0)
+    assert accounted(done)
+
+
+def test_the_circuit_breaks_in_the_middle_of_a_job(tmp_path, ray_session):
+    shop = Shop(tmp_path / "shop", [(f"k{n}", "en", LONG, "Boils a litre in two minutes.") for n in range(300)])
+    engine = ENGINE | {"resources": ENGINE["resources"] | {"batch_size": 1}}
+    with pytest.raises(UserError, match="of no use"):
+        shop.run({"queries": {"per_product": 1}}, engine, failure_window=4)
+    assert 4 <= len(shop.completions("queries", "failed")) < 300
+
+
+def test_a_context_too_small_for_any_prompt_is_told_and_asked_again_with_a_larger_one(tmp_path, ray_session):
+    shop = Shop(tmp_path / "shop", [(i, la, title + " " + "word " * 150, text) for i, la, title, text in PRODUCTS[:2]])
+    only = {"queries": {"per_product": 1}}
+    with pytest.raises(UserError) as told:
+        shop.run(only, ENGINE | {"context": 256})
+    headline, *reasons = told.value.problem.splitlines()
+    assert headline == "queries: 2 of 2 answers are of no use"
+    assert all("exceeds the available context size" in reason for reason in reasons)
+    assert "synthesize.max_failure_rate" in told.value.hint
+    assert not (shop.run_dir / "synthesize" / "manifest.json").exists()
+    assert len(shop.completions("queries", "failed")) == 2
+
+    done = shop.run(only)
+    assert done.asked["queries"] == 2
+    assert done.figures["queries"]["labels"] == 2
+    assert len(shop.completions("queries", "failed")) == 0
+
+
+@pytest.mark.parametrize(("refused", "breaks"), [(9, False), (10, False), (11, True)])
+def test_the_circuit_breaks_above_the_limit_and_not_before_the_window(refused, breaks):
+    task = TASKS["sentiment"](None)
+    why = Counter({"engine: busy": 7, "empty answer": 2, "engine: lost": 1, "engine: odd": 1})
+    account = Counter(rows=20, refused=refused)
+    synthesize._break_circuit(task, account, why, 0.5, window=21)
+    if not breaks:
+        synthesize._break_circuit(task, account, why, 0.5, window=20)
+        return
+    with pytest.raises(UserError) as told:
+        synthesize._break_circuit(task, account, why, 0.5, window=20)
+    headline, *reasons = told.value.problem.splitlines()
+    assert headline == "sentiment: 11 of 20 answers are of no use"
+    assert reasons[:2] == ["  7 x engine: busy", "  2 x empty answer"]
+    assert len(reasons) == 3
+    assert "max_failure_rate" in told.value.hint
+
+
+# The worker by itself.
+
+
+@pytest.mark.parametrize("name", ["sentiment", "queries"])
+def test_a_batch_of_both_languages_with_a_bad_prompt_is_answered_row_by_row(tmp_path, first, name):
+    (task,) = (task for task in chosen_tasks(first.done.config) if task.name == name)
+    known = {row["id"]: row for row in first.shop.completions(name, "done").to_pylist()}
+    asked = first.done.requests[name].sort_by("id").to_pylist()
+    rows = [row for la in ("zh", "en") for row in [r for r in asked if r["language"] == la][:2]]
+    rows = [rows[0], rows[2], rows[1], rows[3]]  # languages in turn
+    bad = rows[1] | {"id": "0" * 32, "fields": [("text", LONG), ("product", LONG), ("aspect", ""), ("product_id", "")]}
+    batch = schema.table([*rows[:2], bad, *rows[2:]], schema.REQUEST)
+    store = Folder.open(str(tmp_path / "store"))
+    worker = Worker(EngineSettings.model_validate(ENGINE), task, store, "m")
+    (account,) = worker(batch).to_pylist()
+    files = store.files()
+    worker(batch)
+    worker._engine.close()
+    assert store.files() == files  # run again it replaces itself
+
+    assert (account["rows"], account["refused"]) == (5, 1)
+    assert [reason[:8] for reason in json.loads(account["why"])] == ["engine: "]
+    good = (store / "done").read_table(schema.COMPLETION).to_pylist()
+    assert [row["id"] for row in good] == [row["id"] for row in rows]
+    assert {row["model"] for row in good} == {"m"}
+    for row in good:  # its own prompt, in its own language
+        before = known[row["id"]]
+        assert (row["fields"], row["prompt_tokens"]) == (before["fields"], before["prompt_tokens"])
+        assert (row["logprobs"] is None) == (name == "queries")
+        assert (row["text"] is None) == (name == "sentiment")
+    assert account["prompt_tokens"] == sum(row["prompt_tokens"] for row in good)
+    (failed,) = (store / "failed").read_table(schema.COMPLETION).to_pylist()
+    assert failed["id"] == "0" * 32
