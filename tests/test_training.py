@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from torch import distributed, nn
 
 from synthrec.recommenders.bi_encoder import BiEncoder, Objective
+from synthrec.storage import Folder
 from synthrec.training import loop
 from synthrec.training.distributed import gather
 from synthrec.training.loop import Plan
+from train_app.bi_encoder import SNAPSHOT, resumable
 
 # Which rows a step sees.
 
@@ -238,3 +240,35 @@ def test_two_ranks_learn_what_one_process_learns_from_all_rows(tmp_path):
             torch.testing.assert_close(one[name], alone[name], rtol=0, atol=1e-5)
     for one in ranks:
         assert one["gathered"].tolist() == [[0, 10], [0, 20], [1, 10], [1, 20]]
+
+
+# What a kill may leave of a run of Ray Train.
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "there", "sound"),
+    [
+        (None, [], True),
+        (None, ["epoch-0000"], True),  # killed before Ray listed it: it is written again
+        ('{"checkpoint_results": []}', [], True),
+        ('{"checkpoint_results": [{"checkpoint_dir_name": "epoch-0000"}]}', ["epoch-0000", "epoch-0001"], True),
+        ('{"checkpoint_results": [{"checkpoint_dir_name": "epoch-0001"}]}', ["epoch-0000"], False),
+        ("", ["epoch-0000"], False),
+        ('{"checkpoint_results": [{"checkpoint_dir_', ["epoch-0000"], False),
+        ("[]", ["epoch-0000"], False),
+        ("{}", ["epoch-0000"], False),
+    ],
+)
+def test_a_run_that_ray_train_would_refuse_is_known_before_it_does(tmp_path, snapshot, there, sound):
+    for name in there:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.pt").write_bytes(b"")
+    if snapshot is not None:
+        (tmp_path / SNAPSHOT).write_text(snapshot)
+    assert resumable(Folder.open(str(tmp_path))) is sound
+
+
+def test_a_checkpoint_half_deleted_is_no_checkpoint(tmp_path):
+    (tmp_path / "epoch-0000").mkdir()
+    (tmp_path / SNAPSHOT).write_text('{"checkpoint_results": [{"checkpoint_dir_name": "epoch-0000"}]}')
+    assert not resumable(Folder.open(str(tmp_path)))

@@ -16,7 +16,10 @@ from ray.train.torch import TorchTrainer
 
 from synthrec import console
 from synthrec.config import Train
+from synthrec.storage import Folder
 from synthrec.training.loop import Plan
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
 
 @ray.remote(num_cpus=0)
@@ -40,7 +43,6 @@ def worker(job: dict[str, Any]) -> None:
 
     from synthrec import models
     from synthrec.recommenders.bi_encoder import BiEncoder, Objective
-    from synthrec.storage import Folder
     from synthrec.training import loop
     from synthrec.training.distributed import gather
 
@@ -82,6 +84,10 @@ def worker(job: dict[str, Any]) -> None:
 
 def fit(job: dict[str, Any], settings: Train, name: str, storage: Any, path: str) -> ray_train.Result:
     """Train to the end, through failures of workers, and from the last checkpoint of a run of this name."""
+    run = Folder(storage, f"{path}/{name}")
+    if not resumable(run):
+        console.warn("the last run was stopped while it wrote or deleted a checkpoint: training starts anew")
+        run.delete()
     ticker: Any = Ticker.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         worker,
@@ -106,6 +112,20 @@ def fit(job: dict[str, Any], settings: Train, name: str, storage: Any, path: str
             stop.set()
             watcher.join()
             _show(ticker, meter)
+
+
+def resumable(run: Folder) -> bool:
+    """Whether Ray Train can begin in this folder: anew where it is empty, or from checkpoints that are all there.
+
+    It refuses for good where its list of them is half-written, or names one that is gone, as a kill may leave them.
+    """
+    if not run.exists(SNAPSHOT):
+        return True
+    try:
+        listed = [one["checkpoint_dir_name"] for one in run.read_json(SNAPSHOT)["checkpoint_results"]]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return all(run.exists(f"{name}/state.pt") for name in listed)
 
 
 def _watch(ticker: Any, meter: console.Meter, stop: threading.Event) -> None:

@@ -111,6 +111,8 @@ def _answer(context: Context, task: Task, wanted: Folder, store: Folder) -> dict
     why: Counter[str] = Counter()
     with console.meter(task.name, left) as meter:
         for one in cluster.stream(plan):
+            if wrong := json.loads(one["wrong"]):
+                raise UserError(*wrong)
             account.update({k: one[k] for k in ("rows", "refused", "prompt_tokens", "completion_tokens")})
             why.update(json.loads(one["why"]))
             _break_circuit(task, account, why, settings.max_failure_rate, settings.failure_window)

@@ -27,15 +27,24 @@ class Worker:
         self._wrong: UserError | None = None
         try:
             self._engine = load(engine)
-        except UserError as error:  # Ray would report the death of an actor; the first batch can tell the user more
+        except UserError as error:  # Ray would tell of a dead actor; the first batch can tell what is wrong
             self._wrong = error
         self._task, self._store, self._model = task, store, model
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        start = time.monotonic()
+        try:
+            rows = self._answered(batch.to_pylist())
+            wrong = None
+        except UserError as error:  # an exception would lose its words on the way through Ray
+            rows, wrong = [], [error.problem, error.hint]
+        account = self._account(rows) | {"seconds": time.monotonic() - start, "wrong": json.dumps(wrong)}
+        return pa.Table.from_pylist([account])
+
+    def _answered(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The completions of a batch, written."""
         if self._wrong:
             raise self._wrong
-        start = time.monotonic()
-        requests = batch.to_pylist()
         rows = [self._row(r, a) for r, a in zip(requests, self._ask(requests), strict=True)]
         name = f"{schema.row_id(*[r['id'] for r in rows])}.parquet"
         good = [r for r in rows if r["error"] is None]
@@ -44,8 +53,7 @@ class Worker:
             (self._store / "done").write_table(name, schema.table(good, schema.COMPLETION))
         if bad:  # kept for the record, and asked again next time
             (self._store / "failed").write_table(name, schema.table(bad, schema.COMPLETION))
-        account = self._account(rows) | {"seconds": time.monotonic() - start}
-        return pa.Table.from_pylist([account])
+        return rows
 
     def _ask(self, requests: list[dict[str, Any]]) -> list[Answer]:
         """Answers in the requests' order; a batch may mix languages, whose choices and prefixes differ."""
