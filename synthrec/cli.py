@@ -41,13 +41,18 @@ def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
     from synthrec.reports import run_report
 
     pipeline = Pipeline(config, stages())
-    log = (pipeline.root.local if pipeline.root.is_local else Path(tempfile.gettempdir())) / "logs" / "frameworks.log"
-    with pipeline.root.locked(), console.hushed(log):
+    with pipeline.root.locked(), console.hushed(_log(pipeline)):
         for name in names or list(pipeline.stages):
             pipeline.run(name)
         if names is None:
             run_report.write(pipeline)
     return pipeline
+
+
+def _log(pipeline: Pipeline) -> Path:
+    """Where frameworks' noise goes."""
+    folder = pipeline.root.local if pipeline.root.is_local else Path(tempfile.gettempdir())
+    return folder / "logs" / "frameworks.log"
 
 
 @app.command()
@@ -66,7 +71,6 @@ def _verb(stage_name: str, text: str) -> Callable[..., None]:
 
 VERBS = {
     "prepare": "Read the shop's files, refuse bad rows with reasons, clean the text, put pseudonyms for personal data.",
-    "synthesize": "Have the LLM write queries and score relevance and sentiment. Finished rows are never asked again.",
     "curate": "Keep the labels worth training on: cleaned, de-duplicated, consistent. Refused ones keep their reasons.",
     "train": "Fine-tune the recommender with Ray Train (DDP). Resumes from its last checkpoint.",
     "evaluate": "Rank the whole catalogue against real judgments, beside strong baselines, with confidence intervals.",
@@ -74,6 +78,28 @@ VERBS = {
 }
 for _name, _text in VERBS.items():
     app.command(_name)(_verb(_name, _text))
+
+
+@app.command()
+def synthesize(
+    config: ConfigFile,
+    set_: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show prompts; measure a few; estimate all")] = False,
+    local: Annotated[int, typer.Option(help="ask about so many rows a task here, without Ray, and show all")] = 0,
+) -> None:
+    """Have the LLM write queries and score relevance and sentiment. Finished rows are never asked again."""
+    settings = load(config, set_)
+    if not (dry_run or local):
+        run_stages(settings, ["synthesize"])
+        return
+    from synthrec.synthesis import trial
+
+    pipeline = run_stages(settings, ["prepare"])
+    with console.hushed(_log(pipeline)):
+        if local:
+            trial.local(settings, pipeline.folder("prepare"), local)
+        else:
+            trial.dry_run(settings, pipeline.folder("prepare"))
 
 
 @app.command()

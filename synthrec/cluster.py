@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from synthrec.errors import UserError
@@ -65,7 +65,7 @@ def need(cpus: float, gpus: float, what: str, settings: str) -> None:
             raise UserError(f"{what} needs {asked:g} {kind}s, {here}", f"lower {settings}, or join a larger cluster")
 
 
-def stream(dataset: Any) -> Iterator[dict[str, Any]]:
+def stream(dataset: Any) -> Generator[dict[str, Any], None, None]:
     """Rows of a dataset as they come: each task's own account of what it did, in order of completion."""
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         yield from batch.to_pylist()

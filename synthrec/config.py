@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from synthrec.errors import UserError
 
@@ -144,13 +144,29 @@ class Tasks(Settings):
     sentiment: SentimentTask | None = Field(None, description=str(SentimentTask.__doc__))
 
 
+class Budget(Settings):
+    """Limits of all tasks together. At a limit synthesis stops, and what is done is published; raise it to go on."""
+
+    rows: Positive | None = Field(None, description="answers; null: no limit")
+    tokens: Positive | None = Field(None, description="read and written; null: no limit")
+    seconds: Annotated[float, Field(gt=0)] | None = Field(None, description="of one run; null: no limit")
+    money: Annotated[float, Field(gt=0)] | None = Field(None, description="by engine.prices; null: no limit")
+
+
 class Synthesize(Settings):
     """Labels from the LLM."""
 
     engine: Engine = Engine()
     tasks: Tasks = Tasks(queries=QueriesTask(), relevance=RelevanceTask(), sentiment=SentimentTask())
     max_failure_rate: Fraction = Field(0.5, description="of answers of no use; above it the job stops and says why")
-    failure_window: Positive = Field(200, description="answers to see before that is judged")
+    failure_window: Positive = Field(200, description="the last so many answers are judged, once there are so many")
+    budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _money_has_prices(self) -> Synthesize:
+        if self.budget.money is not None and self.engine.prices is None:
+            raise ValueError("budget.money needs engine.prices: what a million tokens cost")
+        return self
 
 
 class Curate(Settings):

@@ -47,6 +47,15 @@ def say(text: str) -> None:
     console.print(text)
 
 
+def plain(text: str) -> None:
+    """Somebody's text: no markup in it is obeyed."""
+    console.print(text, markup=False)
+
+
+def rule(title: str) -> None:
+    console.rule(title, align="left", style="dim")
+
+
 def warn(text: str) -> None:
     console.print(f"[yellow]![/] {text}")
 

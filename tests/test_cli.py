@@ -124,6 +124,28 @@ def test_judgments_that_are_none(run, small_run, small_shop, tmp_path):
     )
 
 
+def test_a_dry_run_shows_prompts_and_estimates_what_the_job_took(run, small_run, small_shop):
+    prices = "synthesize.engine.prices={prompt: 1, completion: 2, currency: CNY}"
+    code, told = run("synthesize", "-c", small_shop, "--dry-run", "-s", prices)
+    assert code == 0
+    assert "They type:" in told
+    assert "顾客想要" in told
+    figures = small_run.manifest("synthesize")["figures"]
+    rows = dict(re.findall(r"│ (\w+) +│ +([\d,]+) │", told))
+    assert rows["sentiment"] == str(figures["sentiment"]["requests"])
+    assert int(rows["queries"]) == pytest.approx(figures["queries"]["requests"], rel=0.1)
+    assert "CNY" in told
+    assert "synthesize is up to date" not in told
+    assert small_run.manifest("synthesize")["figures"] == figures
+
+
+def test_a_few_rows_can_be_watched_without_ray(run, small_run, small_shop):
+    code, told = run("synthesize", "-c", small_shop, "--local", 2)
+    assert code == 0
+    assert told.count("→ ") == 6  # two rows of each of three tasks, in both languages
+    assert len(re.findall(r"→ positive 0\.\d+, negative 0\.\d+", told)) == 2
+
+
 def test_no_bundle_to_serve(run, small_shop, tmp_path):
     result = run("serve", "-c", small_shop, "-s", f"run_dir={tmp_path}/none")
     mistake(result, "no bundle made with these settings", "synthrec run")

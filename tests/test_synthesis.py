@@ -8,19 +8,21 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-from collections import Counter
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from synthrec import schema
-from synthrec.config import Config
+from synthrec.config import Budget, Config
 from synthrec.config import Engine as EngineSettings
 from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
 from synthrec.stages import prepare, synthesize
 from synthrec.storage import Folder
+from synthrec.synthesis.breaker import Breaker
+from synthrec.synthesis.budget import Purse
 from synthrec.synthesis.worker import Worker
 from synthrec.tasks import TASKS, chosen_tasks
 
@@ -303,8 +305,9 @@ def test_a_context_too_small_for_any_prompt_is_told_and_asked_again_with_a_large
     with pytest.raises(UserError) as told:
         shop.run(only, ENGINE | {"context": 256})
     headline, *reasons = told.value.problem.splitlines()
-    assert headline == "queries: 2 of 2 answers are of no use"
-    assert all("exceeds the available context size" in reason for reason in reasons)
+    assert headline == "queries: 2 of the last 2 answers are of no use"
+    assert reasons[0] == "  2 x engine error"
+    assert "exceeds the available context size" in reasons[1]
     assert "synthesize.max_failure_rate" in told.value.hint
     assert not (shop.run_dir / "synthesize" / "manifest.json").exists()
     assert len(shop.completions("queries", "failed")) == 2
@@ -317,20 +320,80 @@ def test_a_context_too_small_for_any_prompt_is_told_and_asked_again_with_a_large
 
 @pytest.mark.parametrize(("refused", "breaks"), [(9, False), (10, False), (11, True)])
 def test_the_circuit_breaks_above_the_limit_and_not_before_the_window(refused, breaks):
-    task = TASKS["sentiment"](None)
-    why = Counter({"engine: busy": 7, "empty answer": 2, "engine: lost": 1, "engine: odd": 1})
-    account = Counter(rows=20, refused=refused)
-    synthesize._break_circuit(task, account, why, 0.5, window=21)
+    why = {"engine error": (7, "busy"), "empty answer": (2, ""), "copy": (1, "kettle"), "odd": (1, "?")}
+    Breaker("sentiment", 0.5, window=21).see(20, refused, why)
     if not breaks:
-        synthesize._break_circuit(task, account, why, 0.5, window=20)
+        Breaker("sentiment", 0.5, window=20).see(20, refused, why)
         return
     with pytest.raises(UserError) as told:
-        synthesize._break_circuit(task, account, why, 0.5, window=20)
-    headline, *reasons = told.value.problem.splitlines()
-    assert headline == "sentiment: 11 of 20 answers are of no use"
-    assert reasons[:2] == ["  7 x engine: busy", "  2 x empty answer"]
-    assert len(reasons) == 3
+        Breaker("sentiment", 0.5, window=20).see(20, refused, why)
+    assert told.value.problem.splitlines() == [
+        "sentiment: 11 of the last 20 answers are of no use",
+        "  7 x engine error",
+        "      such as 'busy'",
+        "  2 x empty answer",
+        "  1 x copy",
+        "      such as 'kettle'",
+    ]
     assert "max_failure_rate" in told.value.hint
+
+
+def test_only_the_last_answers_count():
+    breaker = Breaker("sentiment", 0.5, window=10)
+    for _ in range(100):
+        breaker.see(5, 0, {})
+    with pytest.raises(UserError, match="6 of the last 10"):
+        for _ in range(3):
+            breaker.see(5, 3, {"odd": (3, "")})
+
+
+# Budgets.
+
+QUERIES = {"queries": {"per_product": 2}}  # 12 requests
+
+
+def test_a_budget_of_rows_is_kept_to_the_row_and_a_larger_one_goes_on(tmp_path, ray_session, capfd):
+    shop = Shop(tmp_path / "shop")
+    some = shop.run(QUERIES, budget={"rows": 5})
+    assert (some.asked["queries"], some.figures["queries"]["left"], len(some.labels)) == (5, 7, 5)
+    assert "stopped at synthesize.budget.rows = 5 with 7 answers left" in capfd.readouterr().err
+    assert shop.run(QUERIES, budget={"rows": 5}).manifest == some.manifest  # nothing more to spend: a no-op
+    rest = shop.run(QUERIES, budget={"rows": 100})
+    assert (rest.asked["queries"], rest.figures["queries"]["left"], len(rest.labels)) == (7, 0, 12)
+    assert set(ids(some.labels)) < set(ids(rest.labels))
+    assert accounted(rest)
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit"), [({"tokens": 500}, "tokens = 500"), ({"money": 0.0005}, "money = 0.0005")]
+)
+def test_other_budgets_stop_within_a_batch_or_two(tmp_path, ray_session, capfd, budget, limit):
+    shop = Shop(tmp_path / "shop")
+    done = shop.run(QUERIES, ENGINE | {"prices": {"prompt": 1, "completion": 2}}, budget=budget)
+    told = capfd.readouterr().err
+    assert f"stopped at synthesize.budget.{limit} with" in told
+    assert 0 < done.asked["queries"] < 12
+    assert done.asked["queries"] + done.figures["queries"]["left"] == 12
+    tokens = [done.figures["queries"][one] for one in ("prompt_tokens", "completion_tokens")]
+    assert done.figures["queries"]["money"] == pytest.approx((tokens[0] + 2 * tokens[1]) / 1e6)
+
+
+def test_a_budget_spans_the_tasks(tmp_path, ray_session):
+    done = Shop(tmp_path / "shop").run({"queries": {"per_product": 1}, "sentiment": {}}, budget={"rows": 8})
+    assert done.asked == {"queries": 6, "sentiment": 2}
+    assert done.figures["sentiment"]["left"] == 2
+
+
+def test_time_is_of_one_run():
+    purse = Purse(Budget(seconds=60))
+    assert purse.reached() is None
+    purse.start -= 61
+    assert purse.reached() == "synthesize.budget.seconds = 60"
+
+
+def test_a_budget_of_money_needs_prices(tmp_path):
+    with pytest.raises(ValidationError, match=r"budget.money needs engine.prices"):
+        Shop(tmp_path / "shop").run(QUERIES, budget={"money": 1})
 
 
 # The worker by itself.
@@ -354,7 +417,7 @@ def test_a_batch_of_both_languages_with_a_bad_prompt_is_answered_row_by_row(tmp_
     assert store.files() == files  # run again it replaces itself
 
     assert (account["rows"], account["refused"]) == (5, 1)
-    assert [reason[:8] for reason in json.loads(account["why"])] == ["engine: "]
+    assert json.loads(account["why"])["engine error"][0] == 1
     good = (store / "done").read_table(schema.COMPLETION).to_pylist()
     assert [row["id"] for row in good] == [row["id"] for row in rows]
     assert {row["model"] for row in good} == {"m"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,13 @@ import ray
 from ray.data import ActorPoolStrategy
 
 from synthrec import cluster, console, models
-from synthrec.config import Config
+from synthrec.config import Config, Engine
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.storage import Folder
 from synthrec.synthesis import requests
+from synthrec.synthesis.breaker import Breaker, Why
+from synthrec.synthesis.budget import Purse, cost
 from synthrec.synthesis.parse import parse
 from synthrec.synthesis.worker import Worker
 from synthrec.tasks import Task, chosen_tasks
@@ -33,35 +36,44 @@ def settings(config: Config) -> Any:
     tasks = [
         [t.name, t.settings.model_dump(), {la: t.made_of(la) for la in ("en", "zh")}] for t in chosen_tasks(config)
     ]
-    engine = config.synthesize.engine.model_dump(include={"kind", "model", "context", "dtype"})
+    own = config.synthesize
     return {
         "tasks": tasks,
-        "engine": engine,
-        "model": requests.model_name(config.synthesize.engine),
+        "engine": own.engine.model_dump(include={"kind", "model", "context", "dtype"}),
+        "model": requests.model_name(own.engine),
         "seed": config.seed,
+        "budget": own.budget.model_dump(),
     }
 
 
 def run(context: Context) -> dict[str, Any]:
-    engine = context.config.synthesize.engine
-    if engine.kind == "llamacpp":
-        models.gguf(engine.model)  # a missing model is the driver's to report, before any actor starts
+    own = context.config.synthesize
+    if own.engine.kind == "llamacpp":
+        models.gguf(own.engine.model)  # a missing model is the driver's to report, before any actor starts
     cluster.start()
-    layout = engine.resources
+    layout = own.engine.resources
     cpus, gpus = (layout.actors[0] * one for one in (layout.cpus, layout.gpus))
     cluster.need(cpus, gpus, "the LLM engine", "synthesize.engine.resources")
-    return {task.name: _task(context, task) for task in chosen_tasks(context.config)}
+    purse = Purse(own.budget, own.engine.prices)
+    figures = {task.name: _task(context, task, purse) for task in chosen_tasks(context.config)}
+    if left := sum(one["left"] for one in figures.values()):
+        console.warn(f"stopped at {purse.reached()} with {left} answers left; raise it, and only those are asked")
+    if purse.money is not None and own.engine.prices:
+        console.say(f"    {purse.tokens} tokens, {purse.money:.4f} {own.engine.prices.currency}")
+    return figures
 
 
-def _task(context: Context, task: Task) -> dict[str, Any]:
+def _task(context: Context, task: Task, purse: Purse) -> dict[str, Any]:
     store = context.keep("completions") / task.name
+    own = context.config.synthesize
     asked = _build(context, task)
     wanted = context.out / "requests" / task.name
-    spent = _answer(context, task, wanted, store)
+    now, left = _answer(context, task, wanted, store, purse)
     found, why = _parse(context, task, wanted, store)
-    whole = Counter(rows=found["labels"] + found["rejects"], refused=found["rejects"])
-    _break_circuit(task, whole, why, context.config.synthesize.max_failure_rate, 1)  # a job can end before the window
-    return {"requests": asked, **found, "now": spent}
+    # A job can end before the window is full.
+    Breaker(task.name, own.max_failure_rate, 1).see(found["labels"] + found["rejects"], found["rejects"], why)
+    money = cost(own.engine.prices, found["prompt_tokens"], found["completion_tokens"])
+    return {"requests": asked, **found, "money": money, "left": left, "now": now}
 
 
 def _build(context: Context, task: Task) -> int:
@@ -80,27 +92,53 @@ def _build(context: Context, task: Task) -> int:
     return sum(one["rows"] for one in cluster.work(units, build, num_cpus=0.5))
 
 
-def _answer(context: Context, task: Task, wanted: Folder, store: Folder) -> dict[str, Any]:
-    """Ask the LLM what has not been answered yet. Stops, with reasons, when most answers are of no use."""
-    names = [f"{wanted.path}/{n}" for n in wanted.files(".parquet")]
+def _answer(context: Context, task: Task, wanted: Folder, store: Folder, purse: Purse) -> tuple[dict[str, Any], int]:
+    """Ask the LLM what has not been answered yet, within the budget; returns what that took, and how many are left.
+
+    Raises:
+        UserError: when most of the last answers are of no use, with reasons.
+    """
     (store / "failed").delete()
-    done = requests.ids(store / "done")
-    total = len(requests.ids(wanted))
-    left = total - (pc.sum(pc.is_in(requests.ids(wanted), value_set=done)).as_py() or 0)
+    everything = requests.ids(wanted)
+    purse.pay(**requests.spent(store / "done", everything))
+    missing = everything.filter(pc.invert(pc.is_in(everything, value_set=requests.ids(store / "done"))))
+    asked = missing.take(pc.sort_indices(missing))[: purse.rows_left]
     account: Counter[str] = Counter({"rows": 0, "prompt_tokens": 0, "completion_tokens": 0})
-    if not left:
-        console.say(f"    {task.name}: all {total} answers are here already")
-        return dict(account)
-    settings, resources = context.config.synthesize, context.config.synthesize.engine.resources
-    done_ref = ray.put(done)
-    plan = (
+    if not len(missing):
+        console.say(f"    {task.name}: all {len(everything)} answers are here already")
+    if not len(asked) or purse.reached():
+        return dict(account), len(missing)
+    own = context.config.synthesize
+    breaker = Breaker(task.name, own.max_failure_rate, own.failure_window)
+    plan = _plan(own.engine, task, wanted, store, asked)
+    with console.meter(task.name, len(asked)) as meter, closing(cluster.stream(plan)) as batches:
+        for one in batches:
+            if wrong := json.loads(one["wrong"]):
+                raise UserError(*wrong)
+            counts = {k: one[k] for k in ("rows", "prompt_tokens", "completion_tokens")}
+            account.update(counts | {"refused": one["refused"]})
+            purse.pay(**counts)
+            accepted = 100 * (1 - account["refused"] / max(account["rows"], 1))
+            tokens = (account["prompt_tokens"] + account["completion_tokens"]) / meter.seconds
+            meter.advance(one["rows"], f"{accepted:.0f}% accepted, {tokens:.0f} tokens/s")
+            breaker.see(one["rows"], one["refused"], json.loads(one["why"]))
+            if purse.reached():
+                break
+    return dict(account), len(missing) - account["rows"]
+
+
+def _plan(engine: Engine, task: Task, wanted: Folder, store: Folder, asked: pa.Array) -> ray.data.Dataset:
+    """Requests to ask -> accounts of the batches that were answered and written."""
+    names = [f"{wanted.path}/{n}" for n in wanted.files(".parquet")]
+    resources = engine.resources
+    return (
         ray.data.read_parquet(names, filesystem=wanted.fs)
-        .map_batches(partial(_pending, done=done_ref), batch_format="pyarrow", num_cpus=0.25, batch_size=None)
+        .map_batches(partial(_among, ids=ray.put(asked)), batch_format="pyarrow", num_cpus=0.25, batch_size=None)
         # Ray hands an actor a block at a time and reports when it is done: with a block a batch, progress is smooth.
         .repartition(target_num_rows_per_block=resources.batch_size)
         .map_batches(
             Worker,
-            fn_constructor_args=(settings.engine, task, store, requests.model_name(settings.engine)),
+            fn_constructor_args=(engine, task, store, requests.model_name(engine)),
             batch_size=resources.batch_size,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=resources.actors[0], max_size=resources.actors[1]),
@@ -108,34 +146,13 @@ def _answer(context: Context, task: Task, wanted: Folder, store: Folder) -> dict
             num_gpus=resources.gpus,
         )
     )
-    why: Counter[str] = Counter()
-    with console.meter(task.name, left) as meter:
-        for one in cluster.stream(plan):
-            if wrong := json.loads(one["wrong"]):
-                raise UserError(*wrong)
-            account.update({k: one[k] for k in ("rows", "refused", "prompt_tokens", "completion_tokens")})
-            why.update(json.loads(one["why"]))
-            _break_circuit(task, account, why, settings.max_failure_rate, settings.failure_window)
-            seen = max(account["rows"], 1)
-            tokens = (account["prompt_tokens"] + account["completion_tokens"]) / meter.seconds
-            meter.advance(one["rows"], f"{100 * (1 - account['refused'] / seen):.0f}% accepted, {tokens:.0f} tokens/s")
-    return dict(account)
 
 
-def _pending(batch: pa.Table, done: Any) -> pa.Table:
-    return batch.filter(pc.invert(pc.is_in(batch["id"], value_set=ray.get(done))))
+def _among(batch: pa.Table, ids: Any) -> pa.Table:
+    return batch.filter(pc.is_in(batch["id"], value_set=ray.get(ids)))
 
 
-def _break_circuit(task: Task, account: Counter[str], why: Counter[str], most: float, window: int) -> None:
-    if account["rows"] >= window and account["refused"] > most * account["rows"]:
-        told = "\n".join(f"  {count} x {reason}" for reason, count in why.most_common(3))
-        raise UserError(
-            f"{task.name}: {account['refused']} of {account['rows']} answers are of no use\n{told}",
-            "try another model or prompt; answers so far are kept. synthesize.max_failure_rate sets the limit",
-        )
-
-
-def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> tuple[dict[str, Any], Counter[str]]:
+def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> tuple[dict[str, Any], Why]:
     """Write the task's labels and rejects; returns the counts, and the reasons of the rejects."""
     for kind in ("labels", "rejects"):  # of a run that was stopped, and refused what is answered now
         _clear(context.out / kind, f"{task.name}-")
@@ -144,9 +161,11 @@ def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> tuple
     units = [{"names": group, "part": f"{number:05d}"} for number, group in enumerate(groups)]
     ids = ray.put(requests.ids(wanted))
     total: Counter[str] = Counter({"labels": 0, "rejects": 0, "prompt_tokens": 0, "completion_tokens": 0})
-    why: Counter[str] = Counter()
+    why: Why = {}
     for one in cluster.work(units, partial(parse, task=task, store=store, out=context.out, wanted=ids), num_cpus=0.5):
-        why.update(json.loads(one.pop("why")))
+        for reason, (count, example) in json.loads(one.pop("why")).items():
+            before = why.get(reason, (0, example))
+            why[reason] = (before[0] + count, before[1])
         total.update(one)
     return dict(total), why
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import ray
 
 from synthrec import schema
 from synthrec.storage import Folder
+from synthrec.synthesis.breaker import Why
 from synthrec.tasks import Rejection, Task
 
 
@@ -25,23 +27,38 @@ def parse(row: dict[str, Any], task: Task, store: Folder, out: Folder, wanted: A
     kept = pa.concat_tables([_wanted(store, name, ray.get(wanted)) for name in row["names"]])
     labels: list[dict[str, Any]] = []
     rejects: list[dict[str, str]] = []
-    why: Counter[str] = Counter()
     for completion in kept.to_pylist():
-        result = Rejection("engine error", completion["error"]) if completion["error"] else task.parse(completion)
+        result = verdict(task, completion)
         if isinstance(result, Rejection):
             raw = completion["text"] or ""
             rejects.append(schema.reject("synthesize", completion["id"], result.reason, result.detail, raw))
-            why[f"engine: {completion['error']}" if completion["error"] else result.reason] += 1
         else:
-            labels.append(_label(task, completion, result))
+            labels.append(label(task, completion, result))
     name = f"{task.name}-{row['part']}.parquet"
     if labels:
         (out / "labels").write_table(name, schema.table(labels, schema.LABEL))
     if rejects:
         (out / "rejects").write_table(name, schema.table(rejects, schema.REJECT))
     tokens = {c: pc.sum(kept[c]).as_py() or 0 for c in ("prompt_tokens", "completion_tokens")}
-    told = json.dumps(dict(why.most_common(20)), ensure_ascii=False)
-    return {"labels": len(labels), "rejects": len(rejects), **tokens, "why": told}
+    why = tally((one["reason"], one["detail"] or one["raw"]) for one in rejects)
+    return {"labels": len(labels), "rejects": len(rejects), **tokens, "why": json.dumps(why, ensure_ascii=False)}
+
+
+def verdict(task: Task, completion: dict[str, Any]) -> dict[str, Any] | Rejection:
+    """What a COMPLETION row means: a LABEL row without ids, or why there is none."""
+    if completion["error"]:
+        return Rejection("engine error", completion["error"])
+    return task.parse(completion)
+
+
+def tally(refused: Iterable[tuple[str, str]]) -> Why:
+    """The commonest reasons of (reason, example) pairs, each counted, with its first example."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for reason, example in refused:
+        counts[reason] += 1
+        examples.setdefault(reason, example[:200])
+    return {reason: (count, examples[reason]) for reason, count in counts.most_common(20)}
 
 
 def _wanted(store: Folder, name: str, ids: pa.Array) -> pa.Table:
@@ -50,7 +67,8 @@ def _wanted(store: Folder, name: str, ids: pa.Array) -> pa.Table:
     return table.filter(pc.is_in(table["id"], value_set=ids)).cast(schema.COMPLETION)
 
 
-def _label(task: Task, completion: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
+def label(task: Task, completion: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
+    """A LABEL row."""
     return {
         "id": schema.row_id("label", completion["id"]),
         "request_id": completion["id"],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
@@ -25,10 +26,11 @@ def model_name(engine: Engine) -> str:
 
 def build(row: dict[str, Any], task: Task, source: Folder, shop: Folder, out: Folder, model: str) -> dict[str, Any]:
     """One unit of work: read a part of the records, write its requests, count them. Writes the same when run again."""
+    look_up = Shop(shop)
     count = unspoken = 0
     rejects: list[dict[str, str]] = []
-    for number, batch in enumerate(_batches(source, row["name"], task, row["limit_hash"])):
-        rows = []
+    for number, batch in enumerate(batches(source, row["name"], task, row["limit_hash"])):
+        rows: list[dict[str, Any]] = []
         for record in batch:
             if not task.speaks(record["language"]):
                 unspoken += 1
@@ -37,7 +39,7 @@ def build(row: dict[str, Any], task: Task, source: Folder, shop: Folder, out: Fo
                     schema.reject("synthesize", _id(record), "no prompt in this language", detail, record["text"])
                 )
                 continue
-            rows += list(_requests(task, record, Shop(shop), model))
+            rows += of_record(task, record, look_up, model)
         (out / "requests" / task.name).write_table(
             f"{row['part']}-{number:04d}.parquet", schema.table(rows, schema.REQUEST)
         )
@@ -53,7 +55,8 @@ def _id(record: dict[str, Any]) -> str:
     return str(record.get("doc_id") or record["id"])
 
 
-def _requests(task: Task, record: dict[str, Any], shop: Shop, model: str) -> Iterator[dict[str, Any]]:
+def of_record(task: Task, record: dict[str, Any], shop: Shop, model: str) -> Iterator[dict[str, Any]]:
+    """REQUEST rows of one record."""
     language = record["language"]
     made_of = task.made_of(language)
     for sources, sample, fields in task.requests(record, shop):
@@ -67,7 +70,7 @@ def _requests(task: Task, record: dict[str, Any], shop: Shop, model: str) -> Ite
         }
 
 
-def _batches(source: Folder, name: str, task: Task, limit_hash: str | None) -> Iterator[list[dict[str, Any]]]:
+def batches(source: Folder, name: str, task: Task, limit_hash: str | None) -> Iterator[list[dict[str, Any]]]:
     """Records of the task's kind, a few thousand at a time; `limit_hash` keeps those whose hashed id is at most it."""
     data = pads.dataset(f"{source.path}/{name}", filesystem=source.fs, format="parquet")
     where = pads.field("kind") == task.kind if task.reads == "corpus" else None
@@ -76,13 +79,37 @@ def _batches(source: Folder, name: str, task: Task, limit_hash: str | None) -> I
         yield [r for r in rows if limit_hash is None or schema.row_id(_id(r)) <= limit_hash]
 
 
+def count(source: Folder, name: str, task: Task) -> int:
+    """How many records of a part the task reads."""
+    data, where = _data(source, name, task)
+    return int(data.count_rows(filter=where))
+
+
+def _data(source: Folder, name: str, task: Task) -> tuple[pads.Dataset, pads.Expression | None]:
+    data = pads.dataset(f"{source.path}/{name}", filesystem=source.fs, format="parquet")
+    return data, pads.field("kind") == task.kind if task.reads == "corpus" else None
+
+
 def limit_hash(task: Task, source: Folder, names: list[str]) -> str | None:
     """The hash that just `task.limit` records do not exceed: a sample that does not depend on the files' order."""
     if task.limit is None:
         return None
-    found = (one for name in names for batch in _batches(source, name, task, None) for one in batch)
+    found = (one for name in names for batch in batches(source, name, task, None) for one in batch)
     hashes = sorted(schema.row_id(_id(record)) for record in found)
     return hashes[min(task.limit, len(hashes)) - 1] if hashes else None
+
+
+def spent(store: Folder, wanted: pa.Array) -> dict[str, int]:
+    """Rows and tokens of the stored answers to the wanted requests."""
+    total = {"rows": 0, "prompt_tokens": 0, "completion_tokens": 0}
+    for name in store.files(".parquet"):
+        with store.fs.open_input_file(f"{store.path}/{name}") as file:
+            table = pq.read_table(file, columns=["id", "prompt_tokens", "completion_tokens"])
+        table = table.filter(pc.is_in(table["id"], value_set=wanted))
+        total["rows"] += table.num_rows
+        for column in ("prompt_tokens", "completion_tokens"):
+            total[column] += pc.sum(table[column]).as_py() or 0
+    return total
 
 
 def ids(folder: Folder, names: list[str] | None = None) -> pa.Array:

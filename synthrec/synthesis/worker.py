@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from typing import Any
 
 import pyarrow as pa
 
 from synthrec import schema
 from synthrec.config import Engine as EngineSettings
-from synthrec.engines import Answer, load
+from synthrec.engines import Answer, Engine, load
 from synthrec.errors import UserError
 from synthrec.storage import Folder
+from synthrec.synthesis.parse import tally, verdict
 from synthrec.tasks import Rejection, Task
 
 
@@ -45,7 +45,8 @@ class Worker:
         """The completions of a batch, written."""
         if self._wrong:
             raise self._wrong
-        rows = [self._row(r, a) for r, a in zip(requests, self._ask(requests), strict=True)]
+        answers = ask(self._engine, self._task, requests)
+        rows = [completion(r, a, self._model) for r, a in zip(requests, answers, strict=True)]
         name = f"{schema.row_id(*[r['id'] for r in rows])}.parquet"
         good = [r for r in rows if r["error"] is None]
         bad = [r for r in rows if r["error"] is not None]
@@ -55,45 +56,41 @@ class Worker:
             (self._store / "failed").write_table(name, schema.table(bad, schema.COMPLETION))
         return rows
 
-    def _ask(self, requests: list[dict[str, Any]]) -> list[Answer]:
-        """Answers in the requests' order; a batch may mix languages, whose choices and prefixes differ."""
-        answers: list[Answer] = [Answer(error="not asked")] * len(requests)
-        for language in dict.fromkeys(r["language"] for r in requests):
-            at = [i for i, r in enumerate(requests) if r["language"] == language]
-            prompts = [self._task.render(language, schema.strings(requests[i]["fields"])) for i in at]
-            if self._task.chooses:
-                got = self._engine.choose(prompts, self._task.choices[language])
-            else:
-                seeds = [int(requests[i]["id"][:7], 16) for i in at]
-                got = self._engine.generate(prompts, self._task.sampling, seeds)
-            for i, answer in zip(at, got, strict=True):
-                answers[i] = answer
-        return answers
-
-    def _row(self, request: dict[str, Any], answer: Answer) -> dict[str, Any]:
-        return {
-            **request,
-            "model": self._model,
-            "text": answer.text,
-            "logprobs": answer.logprobs,
-            "prompt_tokens": answer.prompt_tokens,
-            "completion_tokens": answer.completion_tokens,
-            "error": answer.error,
-        }
-
     def _account(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        why = Counter(reason for row in rows if (reason := refusal(self._task, row)))
+        refused = [(v, row) for row in rows if isinstance(v := verdict(self._task, row), Rejection)]
+        why = tally((v.reason, v.detail or row["text"] or "") for v, row in refused)
         return {
             "rows": len(rows),
-            "refused": sum(why.values()),
+            "refused": len(refused),
             "prompt_tokens": sum(r["prompt_tokens"] for r in rows),
             "completion_tokens": sum(r["completion_tokens"] for r in rows),
-            "why": json.dumps(dict(why.most_common(20)), ensure_ascii=False),
+            "why": json.dumps(why, ensure_ascii=False),
         }
 
 
-def refusal(task: Task, row: dict[str, Any]) -> str | None:
-    if row["error"]:
-        return f"engine: {row['error']}"
-    parsed = task.parse(row)
-    return parsed.reason if isinstance(parsed, Rejection) else None
+def ask(engine: Engine, task: Task, requests: list[dict[str, Any]]) -> list[Answer]:
+    """Answers in the requests' order; they may mix languages, whose choices and shared prefixes differ."""
+    answers: list[Answer] = [Answer(error="not asked")] * len(requests)
+    for language in dict.fromkeys(r["language"] for r in requests):
+        at = [i for i, r in enumerate(requests) if r["language"] == language]
+        prompts = [task.render(language, schema.strings(requests[i]["fields"])) for i in at]
+        if task.chooses:
+            got = engine.choose(prompts, task.choices[language])
+        else:
+            got = engine.generate(prompts, task.sampling, [int(requests[i]["id"][:7], 16) for i in at])
+        for i, answer in zip(at, got, strict=True):
+            answers[i] = answer
+    return answers
+
+
+def completion(request: dict[str, Any], answer: Answer, model: str) -> dict[str, Any]:
+    """A COMPLETION row."""
+    return {
+        **request,
+        "model": model,
+        "text": answer.text,
+        "logprobs": answer.logprobs,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "error": answer.error,
+    }
