@@ -8,6 +8,7 @@ import shutil
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from synthrec import bundle, schema
 from synthrec.cli import run_stages
@@ -153,6 +154,23 @@ def test_the_report_is_one_file_that_tells_the_whole_story(small_run):
     assert sum(one["count"] for one in report["rejects"] if one["stage"] == "curate") == sum(
         step["refused"] for task in report["curation"].values() for step in task["steps"]
     )
+
+
+def test_the_data_card_says_what_is_there_and_what_is_not(small_run):
+    folder = small_run.folder("curate").local
+    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    text = (folder / "card.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(text.split("---")[1])
+    assert (head["language"], head["size_categories"]) == (["en", "zh"], ["n<1K"])
+    kept = labels(small_run, "curate")
+    for task, one in card["tasks"].items():
+        own = [row for row in kept if row["task"] == task]
+        assert one["kept"] == len(own) == sum(one["languages"].values())
+        assert one["asked"] == len(own) + sum(one["refused"].values())
+        assert f"| {task} | {one['asked']} | {one['labelled']} | {one['kept']} |" in text
+    assert card["personal_data"]["kept"] == {}
+    assert card["personal_data"]["sources"]["email"] > 0
+    assert card["lineage"] == {one: small_run.fingerprint(one) for one in ("prepare", "synthesize")}
 
 
 def test_text_from_the_shop_cannot_script_the_report(small_run):

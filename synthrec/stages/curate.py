@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from synthrec import console, schema
@@ -10,6 +11,7 @@ from synthrec.curation import STEPS, Aids, Row
 from synthrec.curation.clean import tidy
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
+from synthrec.reports import data_card
 
 
 def settings(config: Config) -> Any:
@@ -39,6 +41,8 @@ def run(context: Context) -> dict[str, Any]:
     kept_rows = sorted((row for found in by_task.values() for row in found), key=lambda row: (row["task"], row["id"]))
     (context.out / "labels").write_table("labels.parquet", schema.table(kept_rows, schema.LABEL))
     (context.out / "rejects").write_table("rejects.parquet", schema.table(rejects, schema.REJECT))
+    data_card.write(context, rows, kept_rows, rejects, datetime.now(UTC).isoformat())
+    console.say(f"    data card: {context.out}/card.md")
     return {task: figures[task] | {"kept": len(found)} for task, found in by_task.items()}
 
 
@@ -55,4 +59,4 @@ def _check(by_task: dict[str, list[Row]], figures: dict[str, Any]) -> None:
         )
 
 
-STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=2)
+STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=3)

@@ -1,0 +1,131 @@
+"""card.json and card.md: what the curated labels are, where they come from, how varied, and what is not in them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import pyarrow.dataset as pads
+
+import synthrec
+from synthrec import schema
+from synthrec.engines import Sampling
+from synthrec.evaluation import diversity
+from synthrec.pipeline import Context
+from synthrec.privacy.recognisers import find
+from synthrec.tasks import Task, chosen_tasks
+
+Rows = list[dict[str, Any]]
+NEAR_COPIES = ("copy of the title", "copy of the prompt", "duplicate")
+LEAST = 20  # fewer texts than these say nothing of variety
+
+
+def write(context: Context, before: Rows, kept: Rows, rejects: Sequence[dict[str, str]], made: str) -> dict[str, Any]:
+    """Write both files into the stage's folder.
+
+    Args:
+        before: labels as synthesised; kept: those that curation kept; rejects: REJECT rows of the others.
+        made: time, ISO 8601.
+    """
+    card = collect(context, before, kept, rejects) | {"made": made}
+    context.out.write_json("card.json", card)
+    context.out.write_bytes("card.md", markdown(card).encode())
+    return card
+
+
+def collect(context: Context, before: Rows, kept: Rows, rejects: Sequence[dict[str, str]]) -> dict[str, Any]:
+    config, prepared = context.config, context.manifests["prepare"]["figures"]
+    task_of = {row["id"]: row["task"] for row in before}
+    tasks = {t.name: _task(context, t, before, kept, rejects, task_of) for t in chosen_tasks(config)}
+    queries = [row for row in before if row["task"] == "queries"]
+    copies = sum(one["reason"] in NEAR_COPIES for one in rejects if task_of.get(one["where"]) == "queries")
+    return {
+        "name": config.name,
+        "synthrec": synthrec.__version__,
+        "model": next((row["model"] for row in before), "none"),
+        "languages": sorted({row["language"] for row in kept}),
+        "size": _size(len(kept)),
+        "sources": {kind: counts["rows"] for kind, counts in prepared["sources"].items()},
+        "tasks": tasks,
+        "lineage": {name: m["fingerprint"] for name, m in context.manifests.items()},
+        "near_copies": copies / len(queries) if queries else 0.0,
+        "diversity": _diversity(context, kept),
+        "personal_data": {
+            "sources": prepared["personal_data"],
+            "kept": dict(Counter(span.kind for row in kept for span in find(row["text"], config.privacy.kinds))),
+            "kinds": list(config.privacy.kinds),
+        },
+    }
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """The card for people, with the front matter of a Hugging Face dataset card."""
+    source = (files("synthrec.reports") / "data_card.md").read_text(encoding="utf-8")
+    # Markdown, not HTML: nothing of the shop's free text enters the card, so nothing is escaped.
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
+    environment.filters["counts"] = lambda counts: ", ".join(f"{n:,} {name}" for name, n in counts.items())
+    return environment.from_string(source).render(**card)
+
+
+def _task(
+    context: Context, task: Task, before: Rows, kept: Rows, rejects: Sequence[dict[str, str]], task_of: dict[str, str]
+) -> dict[str, Any]:
+    own = [row for row in kept if row["task"] == task.name]
+    figures = context.manifests["synthesize"]["figures"][task.name]
+    return {
+        "version": task.version,
+        "sampling": "label probabilities" if task.chooses else _sampling(task.sampling),
+        "prompts": {tongue: task.made_of(tongue) for tongue in ("en", "zh") if task.speaks(tongue)},
+        "asked": figures["requests"],
+        "labelled": sum(row["task"] == task.name for row in before),
+        "kept": len(own),
+        "languages": dict(sorted(Counter(row["language"] for row in own).items())),
+        "labels": dict(Counter(row["label"] for row in own).most_common()) if task.chooses else {},
+        "refused": {
+            **({"no label": figures["rejects"]} if figures["rejects"] else {}),
+            **Counter(one["reason"] for one in rejects if task_of.get(one["where"]) == task.name),
+        },
+    }
+
+
+def _sampling(one: Sampling) -> str:
+    return f"temperature {one.temperature:g}, top-p {one.top_p:g}, at most {one.max_tokens} tokens"
+
+
+def _diversity(context: Context, kept: Rows) -> dict[str, Any]:
+    """Synthetic queries beside the shop's real searches, by language."""
+    from synthrec.recommenders.bi_encoder import BiEncoder
+
+    corpus = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["kind", "language", "text"])
+    searches = corpus.filter(pads.field("kind") == "search").to_pylist()
+    queries = [row for row in kept if row["task"] == "queries"]
+    encoder = None
+    found: dict[str, Any] = {}
+    for tongue in sorted({row["language"] for row in queries}):
+        ours, theirs = ([row["text"] for row in rows if row["language"] == tongue] for rows in (queries, searches))
+        ours, theirs = diversity.matched(ours, theirs)
+        if len(ours) < LEAST:
+            continue
+        encoder = encoder or BiEncoder.load(context.config.curate.roundtrip_encoder)
+        found[tongue] = {"texts": len(ours), "synthetic": _measures(ours, encoder), "real": _measures(theirs, encoder)}
+    return found
+
+
+def _measures(texts: list[str], encoder: Any) -> dict[str, float]:
+    return {
+        "distinct_1": diversity.distinct(texts, 1),
+        "distinct_2": diversity.distinct(texts, 2),
+        "self_bleu": diversity.self_bleu(texts),
+        "vendi": diversity.vendi(encoder.encode(texts, query=True)),
+    }
+
+
+def _size(rows: int) -> str:
+    """Hugging Face's name for a number of rows."""
+    for limit, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
+        if rows < limit:
+            return name
+    return "n>1M"
