@@ -30,6 +30,7 @@ from synthrec.synthesis.worker import Worker
 from synthrec.tasks import Task, chosen_tasks
 
 FILES_A_UNIT = 200
+READERS = 2  # tasks that read requests: the LLM is what takes time
 
 
 def settings(config: Config) -> Any:
@@ -131,9 +132,13 @@ def _plan(engine: Engine, task: Task, wanted: Folder, store: Folder, asked: pa.A
     """Requests to ask -> accounts of the batches that were answered and written."""
     names = [f"{wanted.path}/{n}" for n in wanted.files(".parquet")]
     resources = engine.resources
+    # Little of a core, and the same for both: Ray fuses them into one task a file, and starts few processes for it.
+    light: dict[str, Any] = {"num_cpus": 0.25}
     return (
-        ray.data.read_parquet(names, filesystem=wanted.fs)
-        .map_batches(partial(_among, ids=ray.put(asked)), batch_format="pyarrow", num_cpus=0.25, batch_size=None)
+        ray.data.read_parquet(
+            names, filesystem=wanted.fs, override_num_blocks=len(names), ray_remote_args=light, concurrency=READERS
+        )
+        .map_batches(partial(_among, ids=ray.put(asked)), batch_format="pyarrow", batch_size=None, **light)
         # Ray hands an actor a block at a time and reports when it is done: with a block a batch, progress is smooth.
         .repartition(target_num_rows_per_block=resources.batch_size)
         .map_batches(
