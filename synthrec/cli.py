@@ -6,6 +6,7 @@ import errno
 import sys
 import tempfile
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,6 +113,36 @@ def serve(
     from synthrec.stages import serve as stage
 
     stage.run(Pipeline(load(config, set_), stages()), ask)
+
+
+class Layout(StrEnum):
+    beir = "beir"
+    pairs = "pairs"
+    triplets = "triplets"
+    parquet = "parquet"
+
+
+@app.command()
+def export(
+    config: ConfigFile,
+    to: Annotated[str, typer.Option(help="a folder, or a URI of any pyarrow filesystem (s3://, gs://, hdfs://)")],
+    layout: Annotated[Layout, typer.Option(help="beir; pairs or triplets for sentence-transformers; parquet")],
+    set_: Overrides = None,
+) -> None:
+    """Write the curated labels where other tools can read them, with their data card."""
+    from synthrec import exports, schema
+    from synthrec.storage import Folder
+
+    pipeline = Pipeline(load(config, set_), stages())
+    for stage in ("prepare", "curate"):
+        pipeline.needed("export", stage)
+    catalogue = (pipeline.folder("prepare") / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
+    labels = (pipeline.folder("curate") / "labels").read_table(schema.LABEL).sort_by("id")
+    out = Folder.open(to).make()
+    counts = exports.LAYOUTS[layout](out, catalogue.to_pylist(), labels.to_pylist())
+    for name in ("card.md", "card.json"):
+        out.write_bytes(name, pipeline.folder("curate").read_bytes(name))
+    console.say(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f": {out}")
 
 
 @app.command()

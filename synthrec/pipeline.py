@@ -100,7 +100,7 @@ class Pipeline:
         if done:
             console.say(f"[bold]{name}[/] is up to date ({done['made'][:19]}, took {console.clock(done['seconds'])})")
             return done
-        manifests = {one: self._needed(name, one) for one in stage.needs}
+        manifests = {one: self.needed(name, one) for one in stage.needs}
         console.say(f"[bold]{name}[/] {stage.help}")
         start = time.monotonic()
         out = self.folder(name).make()
@@ -121,7 +121,8 @@ class Pipeline:
         (self.root / name).write_json("manifest.json", json.loads(json.dumps(manifest, default=str)))
         return manifest
 
-    def _needed(self, name: str, needed: str) -> dict[str, Any]:
+    def needed(self, name: str, needed: str) -> dict[str, Any]:
+        """The manifest of a stage that `name` reads. Raises UserError if it is not up to date."""
         manifest = self.manifest(needed)
         if manifest is None:
             raise UserError(

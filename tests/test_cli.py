@@ -146,6 +146,17 @@ def test_a_few_rows_can_be_watched_without_ray(run, small_run, small_shop):
     assert len(re.findall(r"→ positive 0\.\d+, negative 0\.\d+", told)) == 2
 
 
+def test_curated_labels_are_exported_with_their_card(run, small_run, small_shop, tmp_path):
+    code, told = run("export", "-c", small_shop, "--layout", "beir", "--to", tmp_path / "beir")
+    assert code == 0
+    kept = small_run.manifest("curate")["figures"]
+    assert f"26 documents, {len((tmp_path / 'beir/queries.jsonl').read_text().splitlines())} queries" in told
+    judged = (tmp_path / "beir/qrels/train.tsv").read_text().splitlines()[1:]
+    # Each kept query with its product; and what relevance adds, of queries that were kept.
+    assert kept["queries"]["kept"] < len(judged) <= kept["queries"]["kept"] + kept["relevance"]["kept"]
+    assert (tmp_path / "beir/card.md").exists()
+
+
 def test_no_bundle_to_serve(run, small_shop, tmp_path):
     result = run("serve", "-c", small_shop, "-s", f"run_dir={tmp_path}/none")
     mistake(result, "no bundle made with these settings", "synthrec run")

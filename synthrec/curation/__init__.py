@@ -18,6 +18,7 @@ STEPS = (
     Step("round trip", "queries", roundtrip),
     Step("relevance", "queries", scored_relevant),
     Step("repeated ids", "relevance", repeated_ids),
+    Step("normalise", "relevance", normalise),  # as its query was, so that the two are still known to be one
     Step("calibrate", "relevance", batch_calibration),
     Step("repeated ids", "sentiment", repeated_ids),
     Step("calibrate", "sentiment", batch_calibration),

@@ -59,4 +59,4 @@ def _check(by_task: dict[str, list[Row]], figures: dict[str, Any]) -> None:
         )
 
 
-STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=3)
+STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from synthrec import console, schema
 from synthrec.config import Config
@@ -136,8 +136,8 @@ def _estimate(config: Config, prepared: Folder, tried: Tried, before: list[Estim
 
 def _print(config: Config, found: list[Estimate]) -> None:
     engine = config.synthesize.engine
-    headings = ("task", "requests", "tokens read", "tokens written", "time", "cost")
-    table = Table(*headings, title=f"estimate, from {SAMPLE} answers a task", title_justify="left")
+    columns = (Column(one, justify="right") for one in ("requests", "tokens read", "tokens written", "time", "cost"))
+    table = Table("task", *columns, title=f"estimate, from {SAMPLE} answers a task", title_justify="left")
     whole = Estimate("all", *(sum(getattr(one, key) for one in found) for key in _COUNTS))  # type: ignore[arg-type]
     for one in [*found, whole]:
         money = cost(engine.prices, one.prompt_tokens, one.completion_tokens)
