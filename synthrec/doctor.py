@@ -51,10 +51,12 @@ def _engines(free: float) -> list[str]:
     import torch
 
     ready = "ready" if models.installed("xllamacpp") else "missing: pip install 'synthrec[llamacpp]'"
+    client = "ready" if models.installed("openai") else "missing: pip install 'synthrec[openai]'"
     tight = "" if free > 2 else "; less than 2 GiB of memory is free, the embedded model may not fit"
     gpu = "this GPU" if torch.cuda.is_available() else "the CPU: fine for small models, slow from 1B parameters on"
     return [
         f"engine llamacpp: {ready}. Needs a GGUF file; the embedded one takes about 1 GiB{tight}.",
         f"engine transformers: ready. Needs a causal model (folder or hub name), about 2 bytes a parameter in "
         f"bfloat16, 4 in float32; would run on {gpu}.",
+        f"engine openai: {client}. Needs a server that speaks OpenAI's API (synthesize.engine.server.url).",
     ]
