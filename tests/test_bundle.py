@@ -263,6 +263,11 @@ def test_a_saved_index_scores_the_same(catalogue, tmp_path):
         assert again.top(query, 5) == index.top(query, 5)
 
 
+def test_a_catalogue_without_a_word_is_told():
+    with pytest.raises(UserError, match="holds a word"):
+        BM25.build(["!!!", "—"])
+
+
 def test_unknown_words_score_nothing_and_find_nothing():
     index = BM25.build(["red kettle", "blue pan", ""])
     for query in ["", "zebra", "的 the", "!?"]:

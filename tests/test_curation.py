@@ -384,7 +384,11 @@ def stage(tmp_path, shelf):
             (root / "synthesize" / "labels").write_table(f"{number}.parquet", schema.table(rows, schema.LABEL))
         (root / "prepare" / "catalogue").write_table("0.parquet", schema.table(list(shelf.values()), schema.CATALOGUE))
         inputs = {name: root / name for name in ("prepare", "synthesize")}
-        context = Context(config(**wanted), curate.STAGE, root, root / "out", inputs)
+        every = [row for rows in files for row in rows]
+        asked = {t: {"requests": sum(row["task"] == t for row in every), "rejects": 0} for t in TASKS}
+        figures = {"prepare": {"sources": {}, "personal_data": {}}, "synthesize": asked}
+        manifests = {name: {"fingerprint": name, "figures": one} for name, one in figures.items()}
+        context = Context(config(**wanted), curate.STAGE, root, root / "out", inputs, manifests)
         figures = curate.run(context)
         labels, rejects = (
             (root / "out" / n).read_table(s) for n, s in (("labels", schema.LABEL), ("rejects", schema.REJECT))

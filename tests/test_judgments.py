@@ -89,6 +89,7 @@ def test_a_text_may_hold_what_unicode_calls_a_line_end(graded, inside):
         (b'{"query": "pan", "E": "KIT01"}', "list of product ids"),  # else its letters would be judged
         (b'{"query": "pan", "S": [["a"]]}', "list of product ids"),
         (b'{"query": "pan", "I": {"a": 1}}', "list of product ids"),
+        (b'{"query": "pan", "E": ["a"], "I": ["b", "a"]}', "a is judged twice"),
     ],
 )
 def test_a_line_that_is_no_judgment_is_told_with_its_place(graded, tmp_path, bad, told):

@@ -289,7 +289,7 @@ def test_a_choice_is_the_label_of_its_place_with_its_probability(name, logprobs,
 
 
 def ids_of(one, record, shop, model=MODEL):
-    return [row["id"] for row in requests._requests(one, record, shop, model)]
+    return [row["id"] for row in requests.of_record(one, record, shop, model)]
 
 
 @EACH
@@ -376,7 +376,7 @@ def test_a_limit_picks_the_same_records_whatever_the_files(tmp_path):
     def picked(folder):
         names = folder.files(".parquet")
         limit = requests.limit_hash(limited, folder, names)
-        batches = (batch for name in names for batch in requests._batches(folder, name, limited, limit))
+        batches = (batch for name in names for batch in requests.batches(folder, name, limited, limit))
         return sorted(record["doc_id"] for batch in batches for record in batch)
 
     assert picked(one) == picked(many)

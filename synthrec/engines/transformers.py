@@ -26,7 +26,7 @@ class Transformers:
                 "engine transformers has no embedded model (the packaged one is a GGUF file, for llamacpp)",
                 "set synthesize.engine.model to a hub name or a folder, or kind: llamacpp",
             )
-        models.check_local(settings.model, "a causal language model")
+        where = models.check_local(settings.model, "a causal language model")
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -37,8 +37,8 @@ class Transformers:
             torch.set_num_threads(settings.resources.threads or os.cpu_count() or 1)
         dtype = models.fast_dtype(self._device) if settings.dtype == "auto" else settings.dtype
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(settings.model)
-            model = AutoModelForCausalLM.from_pretrained(settings.model, dtype=getattr(torch, dtype))
+            self._tokenizer = AutoTokenizer.from_pretrained(where)
+            model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype))
         except (OSError, ValueError) as error:  # not there, or there and no model
             raise UserError(f"cannot load {settings.model}: {str(error).splitlines()[0]}", "check the name") from None
         self._model = model.eval().to(self._device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,7 +53,10 @@ def load_graded(path: str) -> list[Query]:
 def _graded(path: str, number: int, line: str) -> Query:
     try:
         row = json.loads(line)
-        gains = {product: gain for grade, gain in GAINS.items() for product in _ids(row.get(grade, []))}
+        judged = [(product, gain) for grade, gain in GAINS.items() for product in _ids(row.get(grade, []))]
+        gains = dict(judged)
+        if twice := [product for product, count in Counter(product for product, _ in judged).items() if count > 1]:
+            raise ValueError(f"{twice[0]} is judged twice")
         text = row["query"]
         if not isinstance(text, str):
             raise TypeError(f"the query is no text but {text!r}")

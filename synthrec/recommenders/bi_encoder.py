@@ -156,7 +156,7 @@ def info_nce(queries: Tensor, products: Tensor, groups: Tensor, all_groups: Tens
     Args:
         queries: (b, d) of this rank; products: (n, d) of all ranks.
         groups: (b,) and all_groups: (n,) numbers of the products. A query's own product is the first of its group:
-            pairs of one product hold the same text, so any of them is right.
+            pairs of one product hold its whole text or, with the title for a query, the rest of it; any is right.
     """
     with torch.autocast(queries.device.type, enabled=False):  # a small temperature enlarges bfloat16's rounding
         logits = queries.float() @ products.float().T / temperature

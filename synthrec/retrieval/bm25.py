@@ -9,6 +9,7 @@ import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
+from synthrec.errors import UserError
 from synthrec.retrieval.tokens import words
 
 
@@ -26,6 +27,8 @@ class BM25:
     @classmethod
     def from_words(cls, documents: list[list[str]], k1: float = 1.2, b: float = 0.75) -> BM25:
         """Index documents that are terms already, as tuning does, which would else split them again for each try."""
+        if not any(documents):
+            raise UserError("no product's text holds a word to search by", "check the titles in sources.products")
         index = bm25s.BM25(k1=k1, b=b)
         index.index(documents, show_progress=False)
         return cls(index)
