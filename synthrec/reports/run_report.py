@@ -73,7 +73,7 @@ def headline(report: dict[str, Any]) -> str:
         return f"{winner} is packaged, untested: no real judgments were configured."
     best, bm25 = test["systems"][winner]["ndcg@10"]["mean"], test["systems"]["BM25"]["ndcg@10"]["mean"]
     text = (
-        f"{winner} is packaged. On {test['queries']} real test queries its NDCG@10 is {best:.3f}; "
+        f"{winner} is packaged. On {test['queries']} judged test queries its NDCG@10 is {best:.3f}; "
         f"keyword search (BM25) has {bm25:.3f}."
     )
     weak = [t for t in test["comparisons"] if t["verdict"] != "better"]
