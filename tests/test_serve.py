@@ -57,6 +57,14 @@ def test_hits_carry_what_a_shop_page_shows(api):
     assert (hit["product_id"], hit["brand"], hit["price"], hit["language"]) == ("KIT01", "Tarrowby", 34.0, "en")
 
 
+@pytest.mark.parametrize(
+    ("brand", "price", "line"),
+    [("Tarrow", 34.0, "Pan  (Tarrow, 34)  0.500"), (None, 0.0, "Pan  (0)  0.500"), (None, None, "Pan  0.500")],
+)
+def test_a_hit_is_shown_with_what_the_shop_gave(brand, price, line):
+    assert serve.told({"title": "Pan", "brand": brand, "price": price, "score": 0.5}) == line
+
+
 def test_a_storefront_shows_its_own_language_alone(api):
     for language in ("en", "zh"):
         hits = search(api, "pan 锅", k=26, language=language)

@@ -68,8 +68,15 @@ def show(url: str, query: str) -> list[dict[str, Any]]:
     hits: list[dict[str, Any]] = reply.json()["hits"]
     console.say(f"  [bold]{query}[/]")
     for place, hit in enumerate(hits, 1):
-        console.say(f"    {place}. {hit['title']}  ({hit['brand']}, {hit['price']:g})  {hit['score']:.3f}")
+        console.plain(f"    {place}. {told(hit)}")
     return hits
+
+
+def told(hit: dict[str, Any]) -> str:
+    """A hit in a line; a shop need not give brands or prices."""
+    known = [hit["brand"]] if hit["brand"] else []
+    known += [f"{hit['price']:g}"] if hit["price"] is not None else []
+    return "  ".join([hit["title"], *([f"({', '.join(known)})"] if known else []), f"{hit['score']:.3f}"])
 
 
 def _only_loopback(host: str) -> None:
