@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import sys
-import tempfile
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -42,18 +41,12 @@ def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
     from synthrec.reports import run_report
 
     pipeline = Pipeline(config, stages())
-    with pipeline.root.locked(), console.hushed(_log(pipeline)):
+    with pipeline.root.locked(), console.hushed(pipeline.log):
         for name in names or list(pipeline.stages):
             pipeline.run(name)
         if names is None:
             run_report.write(pipeline)
     return pipeline
-
-
-def _log(pipeline: Pipeline) -> Path:
-    """Where frameworks' noise goes."""
-    folder = pipeline.root.local if pipeline.root.is_local else Path(tempfile.gettempdir())
-    return folder / "logs" / "frameworks.log"
 
 
 @app.command()
@@ -96,7 +89,7 @@ def synthesize(
     from synthrec.synthesis import trial
 
     pipeline = run_stages(settings, ["prepare"])
-    with console.hushed(_log(pipeline)):
+    with console.hushed(pipeline.log):
         if local:
             trial.local(settings, pipeline.folder("prepare"), local)
         else:

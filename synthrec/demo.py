@@ -23,7 +23,7 @@ def run(overrides: list[str]) -> None:
     config = load(CONFIG, overrides)
     pipeline = run_stages(config)
     console.say("[bold]serve[/] two questions over HTTP")
-    with console.hushed(pipeline.root.local / "logs" / "frameworks.log"):
+    with console.hushed(pipeline.log):
         any_port = config.serve.model_copy(update={"port": 0})
         with serve.endpoint(pipeline.folder("package").local, any_port) as url:
             for query in QUERIES:

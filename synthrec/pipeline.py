@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import synthrec
@@ -67,6 +69,12 @@ class Pipeline:
         self.stages = {stage.name: stage for stage in stages}
         self.root = Folder.open(config.run_dir)
         self._fingerprints: dict[str, str] = {}
+
+    @property
+    def log(self) -> Path:
+        """The local file where frameworks' noise goes."""
+        folder = self.root.local if self.root.is_local else Path(tempfile.gettempdir())
+        return folder / "logs" / "frameworks.log"
 
     def fingerprint(self, name: str) -> str:
         if name not in self._fingerprints:

@@ -25,8 +25,7 @@ def run(pipeline: Pipeline, ask: list[str] | None) -> None:
     """Serve the pipeline's bundle until interrupted; or, given queries, ask them, print the hits, and stop."""
     if pipeline.manifest("package") is None:
         raise UserError("there is no bundle made with these settings", "run `synthrec run` with the same config first")
-    log = pipeline.root.local / "logs" / "frameworks.log"
-    with console.hushed(log), endpoint(pipeline.folder("package").local, pipeline.config.serve) as url:
+    with console.hushed(pipeline.log), endpoint(pipeline.folder("package").local, pipeline.config.serve) as url:
         if ask:
             for query in ask:
                 show(url, query)
