@@ -69,7 +69,8 @@ class Resources(Settings):
     gpus: Annotated[float, Field(ge=0)] = Field(0, description="a copy; a half lets two share one")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads a copy; 0: all cores")
     batch_size: Positive = Field(64, description="rows handed over at once: the grain of progress and of resuming")
-    slots: Positive = Field(8, description="llamacpp: sequences decoded together")
+    slots: Positive = Field(8, description="llamacpp, vllm: sequences decoded together")
+    tensor_parallel: Positive = Field(1, description="vllm: GPUs that hold one copy together")
 
 
 class Server(Settings):
@@ -96,18 +97,20 @@ class Prices(Settings):
 class Engine(Settings):
     """The LLM."""
 
-    kind: Literal["llamacpp", "transformers", "openai"] = Field(
-        "llamacpp", description="llamacpp: a GGUF file; transformers: any model in this process; openai: a server"
+    kind: Literal["llamacpp", "transformers", "vllm", "openai", "fake"] = Field(
+        "llamacpp", description="llamacpp: a GGUF file; transformers, vllm: a hub's model; openai: a server; fake: none"
     )
     model: str = Field(
         "embedded", description="'embedded', a path, a hub name (transformers), the server's name for it"
     )
     server: Server | None = Field(None, description="engine openai: where it is")
     prices: Prices | None = Field(None, description="what tokens cost; null: nothing is said of money")
+    chat: bool = Field(False, description="instruct models: each prompt is a user's turn in the model's chat template")
     context: Positive = Field(768, description="tokens of prompt and answer together")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="transformers: auto takes the fastest here"
     )
+    options: dict[str, Any] = Field({}, description="vllm: more engine arguments; fake: seconds, parallel")
     resources: Resources = Resources()
 
 
@@ -122,18 +125,106 @@ class QueriesTask(Settings):
 
 
 class RelevanceTask(Settings):
-    """Does a product fit a query? Scored by the label's token."""
+    """How well does a product fit a query: E exact, S substitute, C complement, I irrelevant? Scored, not written."""
 
     candidates: Annotated[int, Field(ge=0)] = Field(
-        1, description="rivals by BM25 scored beside each query's own product"
+        1, description="rivals scored beside each query's own product, first those on which retrievers disagree"
+    )
+    pool: Positive = Field(10, description="the first so many of each retriever are compared")
+    pool_encoder: str | None = Field(
+        None, description="the second retriever beside BM25: 'embedded', a path, a hub name; null: BM25 alone"
     )
     max_queries: Positive | None = Field(None, description="picked by a hash; null: all")
 
 
 class SentimentTask(Settings):
-    """Is a review's writer satisfied? Scored by the label's token."""
+    """Is a review's writer satisfied, and with what? Scored, not written."""
 
+    aspects: bool = Field(False, description="also: which of quality, price, delivery, service, fit it is about")
     max_reviews: Positive | None = Field(None, description="picked by a hash; null: all")
+
+
+class IntentTask(Settings):
+    """What does a search want: which category, which attribute, how near to buying is the shopper? Scored."""
+
+    candidates: Annotated[int, Field(ge=2)] = Field(5, description="categories and attributes offered at most")
+    history: Annotated[int, Field(ge=0)] = Field(3, description="the shopper's earlier searches shown with it")
+    max_searches: Positive | None = Field(None, description="picked by a hash; null: all")
+
+
+class ProfileTask(Settings):
+    """A shopper's profile from reviews, searches and purchases: preferences as fields, and a sentence."""
+
+    events: Positive = Field(8, description="the latest so many of each kind are shown")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="0: the likeliest answer, always the same")
+    max_tokens: Positive = Field(64, description="of one answer")
+    max_shoppers: Positive | None = Field(None, description="picked by a hash; null: all")
+
+
+class BrandTask(Settings):
+    """A brand's profile from its products: what it is known for, and a sentence."""
+
+    products: Positive = Field(6, description="so many of its products are shown")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="0: the likeliest answer, always the same")
+    max_tokens: Positive = Field(64, description="of one answer")
+    max_brands: Positive | None = Field(None, description="picked by a hash; null: all")
+
+
+class ReplyTask(Settings):
+    """Customer-service replies: candidates written for a dialogue, and which past reply fits it."""
+
+    write: Annotated[int, Field(ge=0)] = Field(2, description="replies written for a turn of a shopper")
+    candidates: Annotated[int, Field(ge=0)] = Field(
+        4, description="past replies scored for it, the one really given among them; 0: none"
+    )
+    turns: Positive = Field(4, description="the last so many turns are shown")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.7, description="0: the likeliest reply, always the same")
+    max_tokens: Positive = Field(48, description="of one reply")
+    max_dialogues: Positive | None = Field(None, description="picked by a hash; null: all")
+
+
+class SessionTask(Settings):
+    """What would a shopper of this product look at next? For cold products and shoppers; only from the catalogue."""
+
+    candidates: Annotated[int, Field(ge=2)] = Field(5, description="products offered: near ones, and one from afar")
+    length: Positive = Field(3, description="products of a session after the first")
+    max_products: Positive | None = Field(None, description="picked by a hash; null: all")
+
+
+class OwnTask(Settings):
+    """A task of your own: of these settings alone, or of a Python file that holds a Task."""
+
+    file: str | None = Field(None, description="a Python file with one subclass of synthrec.tasks.Task")
+    settings: dict[str, Any] = Field({}, description="given to the class in that file")
+    reads: str | None = Field(
+        None, description="product, review, search, dialogue, shopper, brand, or another task's name"
+    )
+    prompt: dict[str, str] = Field(
+        {}, description="language: template with {text} and other {blanks} of the record; null: asks for the label"
+    )
+    labels: dict[str, list[str]] | list[str] | None = Field(
+        None, description="to choose among, the same for all languages or by language; null: the LLM writes"
+    )
+    fields: dict[str, Literal["string", "number", "integer", "boolean"] | list[str]] | None = Field(
+        None, description="typed fields to write: name: type, or the values allowed; null: plain text"
+    )
+    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="0: the likeliest answer, always the same")
+    top_p: Fraction = Field(1.0, description="nucleus of the sampling")
+    max_tokens: Positive = Field(64, description="of one answer")
+    stop: tuple[str, ...] = Field(("\n",), description="an answer ends before these")
+    max_records: Positive | None = Field(None, description="picked by a hash; null: all")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> OwnTask:
+        if (self.file is None) == (self.reads is None):
+            raise ValueError("give either file, or reads with labels, fields or a prompt")
+        if self.file is None and not (self.labels or self.prompt):
+            raise ValueError("give labels to choose among, or a prompt that the LLM is to continue")
+        if self.labels and self.fields:
+            raise ValueError("labels are chosen and fields are written: give one of them")
+        if isinstance(self.labels, dict) and len({len(words) for words in self.labels.values()}) > 1:
+            raise ValueError("labels: each language needs a word for each label, in the same order")
+        return self
 
 
 class Tasks(Settings):
@@ -142,6 +233,11 @@ class Tasks(Settings):
     queries: QueriesTask | None = Field(None, description=str(QueriesTask.__doc__))
     relevance: RelevanceTask | None = Field(None, description=str(RelevanceTask.__doc__))
     sentiment: SentimentTask | None = Field(None, description=str(SentimentTask.__doc__))
+    intent: IntentTask | None = Field(None, description=str(IntentTask.__doc__))
+    profile: ProfileTask | None = Field(None, description=str(ProfileTask.__doc__))
+    brand: BrandTask | None = Field(None, description=str(BrandTask.__doc__))
+    reply: ReplyTask | None = Field(None, description=str(ReplyTask.__doc__))
+    session: SessionTask | None = Field(None, description=str(SessionTask.__doc__))
 
 
 class Budget(Settings):
@@ -158,6 +254,9 @@ class Synthesize(Settings):
 
     engine: Engine = Engine()
     tasks: Tasks = Tasks(queries=QueriesTask(), relevance=RelevanceTask(), sentiment=SentimentTask())
+    own_tasks: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], OwnTask] = Field(
+        {}, description="name: a task of your own, in YAML alone or with a Python file; see docs/tasks.md"
+    )
     max_failure_rate: Fraction = Field(0.5, description="of answers of no use; above it the job stops and says why")
     failure_window: Positive = Field(200, description="the last so many answers are judged, once there are so many")
     budget: Budget = Budget()
@@ -166,6 +265,8 @@ class Synthesize(Settings):
     def _money_has_prices(self) -> Synthesize:
         if self.budget.money is not None and self.engine.prices is None:
             raise ValueError("budget.money needs engine.prices: what a million tokens cost")
+        if taken := set(self.own_tasks) & set(Tasks.model_fields):
+            raise ValueError(f"own_tasks: {', '.join(taken)} is a task of synthrec's; choose another name")
         return self
 
 
@@ -178,7 +279,10 @@ class Curate(Settings):
     roundtrip_k: Positive = Field(10, description="a query must find its product among the first k")
     roundtrip_encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
     min_relevance: Fraction = Field(
-        0.0, description="by the LLM's score; 0: keep all (the embedded LLM scores too weakly)"
+        0.0, description="by the LLM's score of E or S; 0: keep all (the embedded LLM scores too weakly)"
+    )
+    calibration: Literal["batch", "contextual", "none"] = Field(
+        "batch", description="of label scores: by the batch's mean, by what an empty input scores, or as they are"
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -77,12 +78,22 @@ class Meter:
         self.name, self.total, self.unit = name, total, unit
         self.done, self.note = 0, ""
         self._start = self._last = time.monotonic()
+        self._end: float | None = None
         self._bar = bar
         self._task = bar.add_task(name, total=total, rate="", note="") if bar else None
 
+    def begin(self, at: float) -> None:
+        """Count time from `at` (of `time.monotonic`): until then another's work was done."""
+        if not self.done:
+            self._start = at
+
     @property
     def seconds(self) -> float:
-        return max(time.monotonic() - self._start, 1e-9)
+        return max((self._end or time.monotonic()) - self._start, 1e-9)
+
+    def end(self) -> None:
+        """Count no more time."""
+        self._end = time.monotonic()
 
     @property
     def rate(self) -> float:
@@ -108,10 +119,16 @@ class Meter:
 @contextmanager
 def meter(name: str, total: int | None, unit: str = "rows") -> Iterator[Meter]:
     """A meter for the time of a `with` block; leaves one line behind."""
-    start = time.monotonic()
+    with meters({name: total}, unit) as found:
+        yield found[name]
+
+
+@contextmanager
+def meters(totals: dict[str, Any], unit: str = "rows") -> Iterator[dict[str, Meter]]:
+    """A meter for each name, for the time of a `with` block; each leaves one line behind."""
     if not console.is_terminal:
-        one = Meter(name, total, unit, None)
-        yield one
+        made = {name: Meter(name, total, unit, None) for name, total in totals.items()}
+        yield made
     else:
         columns = (
             SpinnerColumn(),
@@ -124,11 +141,12 @@ def meter(name: str, total: int | None, unit: str = "rows") -> Iterator[Meter]:
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console, transient=True) as bar:
-            one = Meter(name, total, unit, bar)
-            yield one
-    took = time.monotonic() - start
-    note = f"  {one.note}" if one.note else ""
-    say(f"    {name}: {one.done} {unit} in {clock(took)} ({one.done / max(took, 1e-9):.1f}/s){note}")
+            made = {name: Meter(name, total, unit, bar) for name, total in totals.items()}
+            yield made
+    for one in made.values():
+        note = f"  {one.note}" if one.note else ""
+        if one.done or one.total != 0:
+            say(f"    {one.name}: {one.done} {unit} in {clock(one.seconds)} ({one.rate:.1f}/s){note}")
 
 
 def flush() -> None:

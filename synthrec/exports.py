@@ -26,7 +26,7 @@ def beir(out: Folder, catalogue: Rows, labels: Rows) -> dict[str, int]:
             judged[queries.setdefault(row["text"], row["id"]), row["product_id"]] = 1
     for row in labels:
         if row["task"] == "relevance" and row["text"] in queries:
-            judged.setdefault((queries[row["text"]], row["product_id"]), int(row["label"] == "relevant"))
+            judged.setdefault((queries[row["text"]], row["product_id"]), int(row["label"] in ("E", "S")))
     documents = ({"_id": p["product_id"], "title": p["title"], "text": p["text"]} for p in catalogue)
     _write_lines(out, "corpus.jsonl", map(_json, documents))
     _write_lines(out, "queries.jsonl", (_json({"_id": one, "text": text}) for text, one in queries.items()))
@@ -52,7 +52,7 @@ def triplets(out: Folder, catalogue: Rows, labels: Rows) -> dict[str, int]:
             own.setdefault(row["text"], set()).add(row["product_id"])
     rows = []
     for row in labels:
-        if row["task"] == "relevance" and row["label"] == "irrelevant":
+        if row["task"] == "relevance" and row["label"] == "I":
             mine = own.get(row["text"], set())
             for product in sorted(mine) if row["product_id"] not in mine else ():
                 rows.append({"anchor": row["text"], "positive": text[product], "negative": text[row["product_id"]]})

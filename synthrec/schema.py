@@ -32,7 +32,7 @@ CATALOGUE = pa.schema(
 CORPUS = pa.schema(
     [
         pa.field("doc_id", pa.string(), nullable=False),  # kind:source id
-        pa.field("kind", pa.string(), nullable=False),  # product | review | search | dialogue
+        pa.field("kind", pa.string(), nullable=False),  # product | review | search | dialogue | shopper | brand
         pa.field("language", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),  # clean and pseudonymised
         pa.field("product_id", pa.string()),
@@ -55,9 +55,14 @@ REQUEST = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
+        pa.field("facet", pa.string(), nullable=False),  # which of the task's questions; "" where it has one
         pa.field("language", pa.string(), nullable=False),
         pa.field("sample", pa.int32(), nullable=False),
         pa.field("fields", STRINGS),  # fills the prompt's blanks and travels on to the label
+        pa.field("labels", pa.list_(pa.string())),  # to choose among; null where the LLM writes
+        pa.field("choices", pa.list_(pa.string())),  # the words that stand for the labels in the prompt
+        pa.field("sources", pa.list_(pa.string())),  # ids of the records that it is made of
+        pa.field("prompt", pa.string(), nullable=False),  # hash of template, sampling, seed and the task's version
     ]
 )
 
@@ -66,7 +71,8 @@ COMPLETION = pa.schema(
         *REQUEST,
         pa.field("model", pa.string(), nullable=False),
         pa.field("text", pa.string()),  # generated text; null where the engine chose among labels
-        pa.field("logprobs", pa.list_(pa.float64())),  # one per choice, in the task's order; null where it generated
+        pa.field("logprobs", pa.list_(pa.float64())),  # one per choice; null where it generated
+        pa.field("prior", pa.list_(pa.float64())),  # the same for an empty input: the prompt's own lean
         pa.field("prompt_tokens", pa.int32()),
         pa.field("completion_tokens", pa.int32()),
         pa.field("error", pa.string()),
@@ -78,13 +84,19 @@ LABEL = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("request_id", pa.string(), nullable=False),
         pa.field("task", pa.string(), nullable=False),
+        pa.field("facet", pa.string(), nullable=False),
         pa.field("language", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),  # the query, the review, ...
         pa.field("product_id", pa.string()),
         pa.field("label", pa.string(), nullable=False),
         pa.field("score", pa.float64()),  # probability of the label; null where it was written, not scored
-        pa.field("scores", pa.list_(pa.float64())),  # one probability per label, in the task's order
+        pa.field("labels", pa.list_(pa.string())),  # what it was chosen among; null where it was written
+        pa.field("scores", pa.list_(pa.float64())),  # one probability per label
+        pa.field("prior", pa.list_(pa.float64())),  # log-probabilities of the labels for an empty input
+        pa.field("fields", STRINGS),  # what else the answer says: preferences, right reply, next products, ...
         pa.field("model", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("sources", pa.list_(pa.string())),
     ]
 )
 

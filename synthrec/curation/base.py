@@ -10,6 +10,7 @@ from synthrec.config import Config
 from synthrec.console import Meter
 
 Row = dict[str, Any]  # a LABEL row
+EVERY_TASK = "*"
 Refused = tuple[Row, str, str]  # the row, a reason to count by, its particulars
 
 
@@ -25,7 +26,7 @@ class Aids:
 
 @dataclass(frozen=True)
 class Step:
-    """A step names the task whose rows it works on; `run` never loses a row: it is kept or it is refused."""
+    """A step names the task whose rows it works on, or EVERY_TASK; `run` loses no row: it is kept or it is refused."""
 
     name: str
     task: str

@@ -10,8 +10,10 @@ from synthrec.engines.base import Answer, Engine, Sampling
 
 ENGINES = {
     "llamacpp": "synthrec.engines.llamacpp:LlamaCpp",
-    "transformers": "synthrec.engines.transformers:Transformers",
+    "transformers": "synthrec.engines.hub:load",
     "openai": "synthrec.engines.openai:OpenAI",
+    "vllm": "synthrec.engines.vllm:VLLM",
+    "fake": "synthrec.engines.fake:Fake",
 }
 
 

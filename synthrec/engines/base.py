@@ -16,6 +16,7 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 32
     stop: tuple[str, ...] = ("\n",)
+    schema: str | None = None  # a JSON schema, as text, that the answer must obey; None: plain text
 
 
 @dataclass(frozen=True)
@@ -37,16 +38,23 @@ def normalised(logprobs: Sequence[float]) -> tuple[float, ...]:
 
 
 class Engine(Protocol):
-    """One bad prompt gives an Answer with an error; an engine that cannot work at all raises."""
+    """One bad prompt gives an Answer with an error; an engine that cannot work at all raises.
+
+    Two threads may call at once, so that one batch's slow end is the next one's beginning.
+    """
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        """Continue each prompt until a stop string, without it."""
+        """Continue each prompt until a stop string, without it.
+
+        With a `schema`, engines that can decode under it; a caller checks the answer all the same.
+        """
         ...
 
-    def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
-        """Log-probabilities of the choices as each prompt's next token, normalised over the choices.
+    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
+        """Log-probabilities of each prompt's own choices as what comes next, normalised over its choices.
 
-        Each choice is one token of the model, its leading space included. Raises UserError if it is not.
+        A choice has its leading space where the language wants one, and any number of tokens; its score is the sum of
+        their log-probabilities.
         """
         ...
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore
 from typing import Any
 
 from synthrec import models
 from synthrec.config import Engine as EngineSettings
-from synthrec.engines.base import Answer, Sampling
+from synthrec.engines.base import Answer, Sampling, normalised
 from synthrec.errors import UserError
+from synthrec.schema import row_id
 
 # Added to the logits of the choices, so that they come first whatever else the model would rather say. Equal for all
 # of them, it leaves their ratios as they were.
 LIFT = 50.0
+LONGEST_CHOICE = 256  # tokens
+MOST_SUMS = 100_000
+LONGEST_TOKEN = 32  # characters; what is longer is never one token, and is not counted
 
 
 class LlamaCpp:
@@ -37,74 +43,131 @@ class LlamaCpp:
         params.swa_full = True  # without it a sliding-window model (Gemma) cannot reuse a prefix
         params.warmup = False
         params.verbosity = -1
+        self._chat = settings.chat
         self._server = xllamacpp.Server(params)
         # Twice the slots: the next prompt waits ready while each slot works.
         self._pool = ThreadPoolExecutor(2 * resources.slots, thread_name_prefix="llamacpp")
-        self._known: set[tuple[str, ...]] = set()
+        self._busy = BoundedSemaphore(resources.slots)  # a slot for each prompt whose choices are forced
+        self._single: dict[str, bool] = {}  # choice -> is it one token?
+        self._sums: dict[str, float] = {}  # hash of prompt and choice -> score; empty prompts come again and again
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
-        common = {
+        common: dict[str, Any] = {
             "n_predict": sampling.max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "stop": list(sampling.stop),
         }
-        asks = [{"prompt": p, "seed": s, **common} for p, s in zip(prompts, seeds, strict=True)]
-        return self._all(asks, lambda choice: {"text": choice["text"]})
+        if sampling.schema is not None:  # it says where the answer ends, which may be some lines on
+            common |= {"json_schema": json.loads(sampling.schema), "stop": []}
 
-    def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
-        self._check(tuple(choices))
-        common = {
-            "n_predict": 1,
-            "n_probs": len(choices),
-            "post_sampling_probs": True,
-            "samplers": ["temperature"],
-            "temperature": 1.0,
-            "logit_bias": [[choice, LIFT] for choice in choices],
-        }
-        return self._all([{"prompt": p, **common} for p in prompts], lambda choice: _choice_logprobs(choice, choices))
+        def write(prompt: str, seed: int) -> Answer:
+            return self._safe(lambda: _answer(reply := self._ask(prompt, common | {"seed": seed}), text=_text(reply)))
+
+        return list(self._pool.map(write, prompts, seeds))
+
+    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
+        def score(prompt: str, words: Sequence[str]) -> Answer:
+            words = [word.lstrip(" ") for word in words] if self._chat else words
+            how = self._next_token if all(map(self._is_single, words)) else self._forced
+            return self._safe(lambda: how(prompt, words))
+
+        for word in {word for words in choices for word in words}:
+            self._is_single(word)  # each counted once, before threads race for it
+        return list(self._pool.map(score, prompts, choices))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _all(self, asks: list[dict[str, Any]], read: Callable[[Any], dict[str, Any]]) -> list[Answer]:
-        return list(self._pool.map(lambda ask: self._one(ask, read), asks))
+    def _next_token(self, prompt: str, words: Sequence[str]) -> Answer:
+        """All choices from one pass: the distribution of the next token, restricted to them."""
+        body = {
+            "n_predict": 1,
+            "n_probs": len(words),
+            "post_sampling_probs": True,
+            "samplers": ["temperature"],
+            "temperature": 1.0,
+            "logit_bias": [[word, LIFT] for word in words],
+        }
+        reply = self._ask(prompt, body)
+        top = reply["choices"][0]["logprobs"]["content"][0]["top_probs"]
+        found = {one["token"]: one["prob"] for one in top}
+        weights = [found.get(word, 0.0) for word in words]
+        total = sum(weights)
+        if total < 0.5:  # the lifted tokens hold nearly all of the mass, or the tokens are not what we think
+            return Answer(error=f"the model did not score {list(words)}: {top}"[:500])
+        return _answer(reply, logprobs=tuple(math.log(max(w / total, 1e-12)) for w in weights))
 
-    def _one(self, ask: dict[str, Any], read: Callable[[Any], dict[str, Any]]) -> Answer:
+    def _forced(self, prompt: str, words: Sequence[str]) -> Answer:
+        """Choices of several tokens, one after the other, so that the slot that holds the prompt serves them all."""
+        read = written = 0
+        sums: list[float] = []
+        with self._busy:
+            for word in words:
+                key = row_id(prompt, word)
+                if key not in self._sums:
+                    reply = self._write(prompt, word)
+                    read, written = reply["usage"]["prompt_tokens"], written + reply["usage"]["completion_tokens"]
+                    tokens = reply["choices"][0]["logprobs"]["content"]
+                    # Without the end that follows it, which has no bytes.
+                    self._sums[key] = sum(one["logprob"] for one in tokens if one["bytes"])
+                sums.append(self._sums[key])
+        if len(self._sums) > MOST_SUMS:
+            self._sums.clear()
+        return Answer(logprobs=normalised(sums), prompt_tokens=read, completion_tokens=written)
+
+    def _write(self, prompt: str, word: str) -> Any:
+        """A choice, written under a grammar that allows nothing else; the server tells what the model thought of it."""
+        body = {"n_predict": LONGEST_CHOICE, "temperature": 0, "n_probs": 1, "grammar": _grammar(word)}
+        reply = self._ask(prompt, body)
+        if _text(reply) != word:
+            raise RuntimeError(f"the model could not write the choice {word!r} ({_text(reply)!r})")
+        return reply
+
+    def _ask(self, prompt: str, body: dict[str, Any]) -> Any:
+        """The server's reply, a chat's brought to the form of a completion's. Raises RuntimeError if it refuses."""
+        if self._chat:
+            turns = [{"role": "user", "content": prompt}]
+            chat = {"messages": turns, **body, "cache_prompt": True}
+            if "n_probs" in body:
+                chat |= {"logprobs": True, "top_logprobs": body["n_probs"]}
+            reply = self._server.handle_chat_completions(chat)
+        else:
+            reply = self._server.handle_completions({"prompt": prompt, **body, "cache_prompt": True})
+        if "choices" not in reply:
+            raise RuntimeError(str(reply.get("error", reply)))
+        return reply
+
+    def _safe(self, work: Callable[[], Answer]) -> Answer:
         try:
-            reply = self._server.handle_completions({**ask, "cache_prompt": True})
-            if "choices" not in reply:
-                return Answer(error=str(reply.get("error", reply))[:500])
-            usage = reply["usage"]
-            used = {key: usage[key] for key in ("prompt_tokens", "completion_tokens")}
-            return Answer(**read(reply["choices"][0]), **used)
+            return work()
         except Exception as error:  # one prompt's fault must not cost the batch; it is kept with its row
             return Answer(error=f"{type(error).__name__}: {error}"[:500])
 
-    def _check(self, choices: tuple[str, ...]) -> None:
-        """Each choice must be one token of its own; counted by the model itself, once."""
-        if choices in self._known:
-            return
-        base = self._tokens("Answer:")
-        for choice in choices:
-            count = self._tokens("Answer:" + choice) - base
-            if count != 1:
-                raise UserError(
-                    f"choice {choice!r} is {count} tokens of this model, and choose needs one",
-                    "pick a shorter word for the label in the task's prompts",
-                )
-        self._known.add(choices)
+    def _is_single(self, choice: str) -> bool:
+        """Whether a choice is one token after text; counted by the model itself."""
+        if len(choice) > LONGEST_TOKEN:
+            return False
+        if choice not in self._single:
+            self._single[choice] = self._tokens("Answer:" + choice) - self._tokens("Answer:") == 1
+        return self._single[choice]
 
     def _tokens(self, text: str) -> int:
         reply = self._server.handle_completions({"prompt": text, "n_predict": 1, "temperature": 0})
         return int(reply["usage"]["prompt_tokens"])
 
 
-def _choice_logprobs(choice: Any, choices: Sequence[str]) -> dict[str, Any]:
-    top = choice["logprobs"]["content"][0]["top_probs"]
-    found = {one["token"]: one["prob"] for one in top}
-    weights = [found.get(c, 0.0) for c in choices]
-    total = sum(weights)
-    if total < 0.5:  # the lifted tokens hold nearly all of the mass, or the tokens are not what we think
-        return {"error": f"the model did not score {list(choices)}: {top}"[:500]}
-    return {"logprobs": tuple(math.log(max(w / total, 1e-12)) for w in weights)}
+def _text(reply: Any) -> str:
+    choice = reply["choices"][0]
+    return str(choice["message"]["content"] or "" if "message" in choice else choice["text"])
+
+
+def _answer(reply: Any, **what: Any) -> Answer:
+    usage = reply["usage"]
+    return Answer(**what, prompt_tokens=usage["prompt_tokens"], completion_tokens=usage["completion_tokens"])
+
+
+def _grammar(text: str) -> str:
+    """A grammar (GBNF) of just this text."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'root ::= "{quoted}"'

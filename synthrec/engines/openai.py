@@ -7,7 +7,9 @@ Requests run concurrently up to a limit. The client retries what a busy or resta
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -30,7 +32,9 @@ class OpenAI:
         from openai import AsyncOpenAI
 
         self._model, self._server = settings.model, settings.server
-        self._runner = asyncio.Runner()
+        # One event loop in a thread of its own serves all threads that ask.
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
         # Local servers ask for no key, but the client will not start without one.
         key = os.environ.get(self._server.key_variable) or "none"
         self._client = AsyncOpenAI(
@@ -47,27 +51,31 @@ class OpenAI:
             "top_p": sampling.top_p,
             "stop": list(sampling.stop[:4]),  # hosted servers take four
         }
+        if sampling.schema is not None:
+            common |= _guided(json.loads(sampling.schema), self._server.style)
 
         async def write(prompt: str, seed: int) -> Answer:
             reply = await self._ask(prompt, {**common, "seed": seed})
             text = _text(reply)
-            ends = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
+            stops = () if sampling.schema else sampling.stop
+            ends = [at for stop in stops if (at := text.find(stop)) >= 0]
             return _answer(reply, text=text[: min(ends)] if ends else text)
 
         return self._each(write, list(zip(prompts, seeds, strict=True)))
 
-    def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
+    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
+        """By the first token of each choice, which is all that the API tells: choices must not begin alike."""
         more = {"logprobs": True, "top_logprobs": TOP} if self._server.style == "chat" else {"logprobs": TOP}
 
-        async def score(prompt: str) -> Answer:
+        async def score(prompt: str, words: Sequence[str]) -> Answer:
             reply = await self._ask(prompt, {"max_tokens": 1, "temperature": 0, **more})
-            return _scored(reply, choices, strip=self._server.style == "chat")
+            return _scored(reply, words, strip=self._server.style == "chat")
 
-        return self._each(score, [(prompt,) for prompt in prompts])
+        return self._each(score, list(zip(prompts, choices, strict=True)))
 
     def close(self) -> None:
-        self._runner.run(self._client.close())
-        self._runner.close()
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _each(self, work: Callable[..., Awaitable[Answer]], asks: list[tuple[Any, ...]]) -> list[Answer]:
         async def all_of_them() -> list[Answer]:
@@ -79,7 +87,7 @@ class OpenAI:
 
             return await asyncio.gather(*(one(ask) for ask in asks))
 
-        return self._runner.run(all_of_them())
+        return asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result()
 
     async def _safe(self, work: Callable[..., Awaitable[Answer]], ask: tuple[Any, ...]) -> Answer:
         """The answer, or an answer with the error: one prompt's fault must not cost the batch."""
@@ -118,14 +126,25 @@ def _answer(reply: dict[str, Any], **what: Any) -> Answer:
 
 def _scored(reply: dict[str, Any], choices: Sequence[str], strip: bool) -> Answer:
     """Log-probabilities over the choices; one that is not among the likeliest tokens counts as the last of them."""
-    top = _top(reply)
-    known = {token.strip() if strip else token: value for token, value in reversed(top)}
-    found = [known.get(choice.strip() if strip else choice) for choice in choices]
-    if not top or all(value is None for value in found):
+    top = [(token.strip() if strip else token, value) for token, value in _top(reply)]
+    words = [choice.strip() if strip else choice for choice in choices]
+    first = [next(((t, v) for t, v in top if t.strip() and word.startswith(t)), None) for word in words]
+    begins = [one[0] for one in first if one]
+    if not begins:
         told = ", ".join(repr(token) for token, _ in top[:5]) or "none"
         return _answer(reply, error=f"none of {list(choices)} is among the likeliest tokens, which are {told}")
+    if len(set(begins)) < len(begins):
+        return _answer(reply, error=f"{list(choices)} begin alike ({begins}), and the server tells of no more")
     least = min(value for _, value in top)
-    return _answer(reply, logprobs=normalised([least if value is None else value for value in found]))
+    return _answer(reply, logprobs=normalised([one[1] if one else least for one in first]))
+
+
+def _guided(schema: dict[str, Any], style: str) -> dict[str, Any]:
+    """How servers are told of a schema: chats in OpenAI's way, completions in vLLM's and llama.cpp's."""
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    if style == "chat":
+        return {"response_format": wanted, "stop": None}
+    return {"extra_body": {"response_format": wanted, "json_schema": schema}, "stop": None}
 
 
 def _top(reply: dict[str, Any]) -> list[tuple[str, float]]:

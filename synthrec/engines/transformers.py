@@ -1,4 +1,4 @@
-"""Any causal model of transformers, from a hub or a folder.
+"""Any causal model of transformers, from a hub or a folder (for an encoder-decoder, `engines/seq2seq.py`).
 
 Prompts of one batch are sorted by length and share their longest common prefix, whose keys and values are computed
 once and reused by every batch. Rows leave the batch when they finish.
@@ -7,41 +7,26 @@ once and reused by every batch. Rows leave the batch when they finish.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from synthrec import models
 from synthrec.config import Engine as EngineSettings
-from synthrec.engines.base import Answer, Sampling
-from synthrec.errors import UserError
+from synthrec.engines.base import Answer, Sampling, normalised
+from synthrec.engines.hub import BATCH, chat_ids, cut, listed, open_model, sample
 
-BATCH = 32
+# Rows of tokens, how many of them all rows begin with, which rows they are -> their answers.
+Work = Callable[[list[list[int]], int, list[int]], list[Answer]]
 
 
 class Transformers:
     def __init__(self, settings: EngineSettings) -> None:
-        if settings.model == "embedded":
-            raise UserError(
-                "engine transformers has no embedded model (the packaged one is a GGUF file, for llamacpp)",
-                "set synthesize.engine.model to a hub name or a folder, or kind: llamacpp",
-            )
-        where = models.check_local(settings.model, "a causal language model")
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
-        self._torch = torch
-        self._context = settings.context
-        self._device = "cuda" if settings.resources.gpus and torch.cuda.is_available() else "cpu"
-        if self._device == "cpu":
-            torch.set_num_threads(settings.resources.threads or os.cpu_count() or 1)
-        dtype = models.fast_dtype(self._device) if settings.dtype == "auto" else settings.dtype
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(where)
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=getattr(torch, dtype))
-        except (OSError, ValueError) as error:  # not there, or there and no model
-            raise UserError(f"cannot load {settings.model}: {str(error).splitlines()[0]}", "check the name") from None
-        self._model = model.eval().to(self._device)
+        self._torch, self._device, self._tokenizer, model = open_model(settings, AutoModelForCausalLM)
+        self._context, self._chat = settings.context, settings.chat
+        self._model = model
+        self._lock = threading.Lock()  # one batch at a time fills the cores
         self._window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
         self._prefix: tuple[list[int], Any] | None = None  # the last prefix's tokens and their keys and values
 
@@ -49,39 +34,93 @@ class Transformers:
         def write(ids: list[list[int]], prefix: int, rows: list[int]) -> list[Answer]:
             return self._write(ids, prefix, sampling, [seeds[r] for r in rows])
 
-        return self._each(prompts, write, sampling.max_tokens)
+        with self._lock:
+            return self._each(self._ids(prompts), write, sampling.max_tokens)
 
-    def choose(self, prompts: Sequence[str], choices: Sequence[str]) -> list[Answer]:
-        wanted = [self._token(choice) for choice in choices]
-
-        def score(ids: list[list[int]], prefix: int, rows: list[int]) -> list[Answer]:
-            logits, _, _ = self._forward(ids, prefix)
-            picked = logits[:, wanted].float().log_softmax(-1).tolist()
-            return [Answer(logprobs=tuple(p), prompt_tokens=len(i)) for p, i in zip(picked, ids, strict=True)]
-
-        return self._each(prompts, score, 0)
+    def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
+        heads = self._ids(prompts)
+        tails = [[self._continued(word) for word in words] for words in choices]
+        short = [row for row, some in enumerate(tails) if all(len(tail) == 1 for tail in some)]
+        long = [row for row in range(len(tails)) if row not in set(short)]
+        answers: list[Answer] = [Answer()] * len(heads)
+        with self._lock:
+            for rows, how in ((short, self._next_token), (long, self._whole)):
+                got = how([heads[r] for r in rows], [tails[r] for r in rows]) if rows else []
+                for row, answer in zip(rows, got, strict=True):
+                    answers[row] = answer
+        return answers
 
     def close(self) -> None:
         self._prefix = None
 
-    def _token(self, choice: str) -> int:
-        """The one token that `choice` is when it follows text."""
+    def _ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        if not prompts:
+            return []
+        if self._chat:
+            return [chat_ids(self._tokenizer, prompt) for prompt in prompts]
+        return list(self._tokenizer(list(prompts)).input_ids)
+
+    def _continued(self, choice: str) -> list[int]:
+        """The tokens of `choice` where it follows text."""
+        if self._chat:  # after a turn's opening there is nothing to be spaced from
+            return list(self._tokenizer(choice.lstrip(" "), add_special_tokens=False).input_ids)
         base = self._tokenizer("Answer:", add_special_tokens=False).input_ids
         ids = self._tokenizer("Answer:" + choice, add_special_tokens=False).input_ids
-        if len(ids) != len(base) + 1 or ids[: len(base)] != base:
-            raise UserError(
-                f"choice {choice!r} is not one token of this model, and choose needs one",
-                "pick a shorter word for the label in the task's prompts",
-            )
-        return int(ids[-1])
+        if ids[: len(base)] != base:  # it melts into the text before it; taken alone it does not
+            ids = base + self._tokenizer(choice, add_special_tokens=False).input_ids
+        return list(ids[len(base) :])
 
-    def _each(self, prompts: Sequence[str], work: Any, room: int) -> list[Answer]:
-        ids = self._tokenizer(list(prompts)).input_ids if prompts else []
+    def _next_token(self, heads: list[list[int]], tails: list[list[list[int]]]) -> list[Answer]:
+        """Rows whose choices are one token each: one pass a row gives all of them."""
+
+        def score(ids: list[list[int]], prefix: int, rows: list[int]) -> list[Answer]:
+            logits, _, _ = self._forward(ids, prefix)
+            return [
+                Answer(
+                    logprobs=tuple(line[[tail[0] for tail in tails[row]]].float().log_softmax(-1).tolist()),
+                    prompt_tokens=len(own),
+                )
+                for line, own, row in zip(logits[:, -1], ids, rows, strict=True)
+            ]
+
+        return self._each(heads, score, 0)
+
+    def _whole(self, heads: list[list[int]], tails: list[list[list[int]]]) -> list[Answer]:
+        """Rows with choices of several tokens: each is read after its prompt, and its tokens' scores are summed."""
+        pairs = [(row, tail) for row, some in enumerate(tails) for tail in some]
+        longest = max(len(tail) for _, tail in pairs)
+
+        def score(ids: list[list[int]], prefix: int, rows: list[int]) -> list[Answer]:
+            logits, _, _ = self._forward(ids, prefix, keep=longest + 1)
+            found = []
+            for line, row in zip(logits, rows, strict=True):
+                tail = pairs[row][1]
+                scores = line[-len(tail) - 1 : -1].float().log_softmax(-1)
+                found.append(Answer(logprobs=(float(scores[range(len(tail)), tail].sum()),)))
+            return found
+
+        # The last `longest` tokens of a row are not taken for a shared prefix: their scores are wanted.
+        got = iter(self._each([heads[row] + tail for row, tail in pairs], score, 0, spare=longest))
+        answers = []
+        for head, some in zip(heads, tails, strict=True):
+            parts = [next(got) for _ in some]
+            wrong = next((one.error for one in parts if one.error), None)
+            sums = [one.logprobs[0] for one in parts if one.logprobs]
+            answers.append(Answer(error=wrong) if wrong else Answer(logprobs=normalised(sums), prompt_tokens=len(head)))
+        return answers
+
+    def _each(self, ids: list[list[int]], work: Work, room: int, spare: int = 0) -> list[Answer]:
+        """Answers of rows in batches of like length; `work(ids, prefix, rows)` sees what all rows begin with.
+
+        Args:
+            room: tokens that will be written.
+            spare: last tokens of each row that must not become part of the shared prefix.
+        """
         answers = [Answer(error=f"the prompt has {len(i)} tokens, the context holds {self._context}") for i in ids]
         fit = [row for row in sorted(range(len(ids)), key=lambda r: len(ids[r])) if 0 < len(ids[row]) < self._context]
         # Padding stands between a shared prefix and a row's own tokens, where it would use up a sliding window.
         slides = bool(fit) and len(ids[fit[-1]]) + room > self._window
-        prefix = 0 if slides else _common_prefix([ids[r] for r in fit])
+        prefix = 0 if slides else _common_prefix([ids[r][: max(1, len(ids[r]) - spare)] for r in fit])
         for start in range(0, len(fit), BATCH):
             rows = fit[start : start + BATCH]
             with self._torch.inference_mode():
@@ -89,8 +128,11 @@ class Transformers:
                     answers[row] = answer
         return answers
 
-    def _forward(self, ids: list[list[int]], prefix: int) -> tuple[Any, Any, Any]:
-        """Logits after each row's last token, the keys and values, and the attention mask. Rows are padded left."""
+    def _forward(self, ids: list[list[int]], prefix: int, keep: int = 1) -> tuple[Any, Any, Any]:
+        """Logits after each row's last `keep` tokens, the keys and values, and the attention mask.
+
+        Rows are padded left.
+        """
         torch = self._torch
         cache = self._prefix_cache(ids[0][:prefix], len(ids))
         tails = [row[prefix:] for row in ids]
@@ -100,9 +142,14 @@ class Transformers:
         mask = torch.tensor([[1] * prefix + [0] * (width - len(t)) + [1] * len(t) for t in tails], device=self._device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, prefix:]
         out = self._model(
-            tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+            tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
         )
-        return out.logits[:, -1], out.past_key_values, mask
+        return out.logits, out.past_key_values, mask
 
     def _prefix_cache(self, prefix: list[int], rows: int) -> Any:
         import copy
@@ -123,22 +170,22 @@ class Transformers:
     def _write(self, ids: list[list[int]], prefix: int, sampling: Sampling, seeds: list[int]) -> list[Answer]:
         torch = self._torch
         logits, cache, mask = self._forward(ids, prefix)
+        logits = logits[:, -1]
         dice = [torch.Generator(device=self._device).manual_seed(seed) for seed in seeds]
         written: list[list[int]] = [[] for _ in ids]
         texts: list[str] = [""] * len(ids)
         alive = list(range(len(ids)))
-        ends = set(_listed(self._model.generation_config.eos_token_id))
+        ends = set(listed(self._model.generation_config.eos_token_id))
         for step in range(sampling.max_tokens):
-            picks = _sample(torch, logits, sampling, [dice[r] for r in alive])
+            picks = sample(torch, logits, sampling, [dice[r] for r in alive])
             keep = []
             for place, (row, token) in enumerate(zip(alive, picks, strict=True)):
                 if token in ends:
                     continue
                 written[row].append(token)
                 text = str(self._tokenizer.decode(written[row], skip_special_tokens=True))
-                at = min((p for s in sampling.stop if (p := text.find(s)) >= 0), default=-1)
-                texts[row] = text[:at] if at >= 0 else text
-                if at < 0:
+                texts[row], stopped = cut(text, sampling.stop)
+                if not stopped:
                     keep.append(place)
             if not keep or step == sampling.max_tokens - 1:
                 break
@@ -165,17 +212,3 @@ def _common_prefix(rows: list[list[int]]) -> int:
     low, high = min(rows), max(rows)
     same = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     return min(same, min(map(len, rows)) - 1)
-
-
-def _sample(torch: Any, logits: Any, sampling: Sampling, dice: list[Any]) -> list[int]:
-    if sampling.temperature == 0:
-        return [int(t) for t in logits.argmax(-1)]
-    probs = (logits.float() / sampling.temperature).softmax(-1)
-    ranked, order = probs.sort(-1, descending=True)
-    ranked[ranked.cumsum(-1) - ranked > sampling.top_p] = 0  # nucleus: the fewest tokens that hold top_p
-    picks = [torch.multinomial(row, 1, generator=die) for row, die in zip(ranked, dice, strict=True)]
-    return [int(o[p]) for o, p in zip(order, picks, strict=True)]
-
-
-def _listed(value: Any) -> list[int]:
-    return [] if value is None else value if isinstance(value, list) else [value]

@@ -20,6 +20,7 @@ from synthrec.tasks import Task, chosen_tasks
 
 Rows = list[dict[str, Any]]
 NEAR_COPIES = ("copy of the title", "copy of the prompt", "duplicate")
+MOST_LABELS = 24
 LEAST = 20  # fewer texts than these say nothing of variety
 
 
@@ -77,18 +78,30 @@ def _task(
     figures = context.manifests["synthesize"]["figures"][task.name]
     return {
         "version": task.version,
-        "sampling": "label probabilities" if task.chooses else _sampling(task.sampling),
-        "prompts": {tongue: task.made_of(tongue) for tongue in ("en", "zh") if task.speaks(tongue)},
+        "questions": [_question(task, facet, tongue, own) for facet, tongue in sorted(task.templates)],
         "asked": figures["requests"],
         "labelled": sum(row["task"] == task.name for row in before),
         "kept": len(own),
         "languages": dict(sorted(Counter(row["language"] for row in own).items())),
-        "labels": dict(Counter(row["label"] for row in own).most_common()) if task.chooses else {},
+        "labels": _labels(own),
         "refused": {
             **({"no label": figures["rejects"]} if figures["rejects"] else {}),
             **Counter(one["reason"] for one in rejects if task_of.get(one["where"]) == task.name),
         },
     }
+
+
+def _question(task: Task, facet: str, tongue: str, own: Rows) -> dict[str, str]:
+    """One of the task's prompts: its hash, and how it was answered."""
+    chose = any(row["scores"] is not None for row in own if row["facet"] == facet)
+    sampling = "label probabilities" if chose else _sampling(task.sampling(facet))
+    return {"facet": facet, "language": tongue, "prompt": task.made_of(tongue, facet), "sampling": sampling}
+
+
+def _labels(own: Rows) -> dict[str, int]:
+    """How often each label was chosen; nothing where labels are texts of the shop's, as many as there are rows."""
+    counts = Counter(row["label"] for row in own if row["scores"] is not None)
+    return dict(counts.most_common()) if len(counts) <= MOST_LABELS else {}
 
 
 def _sampling(one: Sampling) -> str:

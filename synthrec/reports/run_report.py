@@ -113,10 +113,10 @@ def _queries(pipeline: Pipeline) -> list[dict[str, Any]]:
 def _judged(pipeline: Pipeline) -> dict[str, list[dict[str, Any]]]:
     titles = _titles(pipeline)
     rows = _labels(pipeline)
-    keep = ("text", "label", "score", "language")
+    keep = ("facet", "text", "label", "score", "language")
     return {
         task: [{k: r[k] for k in keep} | {"product": titles.get(r["product_id"], "")} for r in _sample(rows, task)]
-        for task in ("relevance", "sentiment")
+        for task in sorted({r["task"] for r in rows if r["task"] != "queries"})
     }
 
 

@@ -8,10 +8,12 @@ from typing import Any
 from synthrec import console, schema
 from synthrec.config import Config
 from synthrec.curation import STEPS, Aids, Row
+from synthrec.curation.base import EVERY_TASK
 from synthrec.curation.clean import tidy
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.reports import data_card
+from synthrec.tasks.relevance import relevant
 
 
 def settings(config: Config) -> Any:
@@ -30,12 +32,11 @@ def run(context: Context) -> dict[str, Any]:
         known = {product["product_id"]: product for product in products}
         aids = Aids(context.config, known, _relevance(by_task.get("relevance", [])), meter)
         for step in STEPS:
-            if step.task not in by_task:
-                continue
-            kept, refused = step.run(by_task[step.task], aids)
-            rejects += [schema.reject("curate", r["id"], reason, detail, r["text"]) for r, reason, detail in refused]
-            by_task[step.task] = kept
-            figures[step.task]["steps"].append({"step": step.name, "kept": len(kept), "refused": len(refused)})
+            for task in [one for one in by_task if step.task in (one, EVERY_TASK)]:
+                kept, refused = step.run(by_task[task], aids)
+                rejects += [schema.reject("curate", r["id"], why, detail, r["text"]) for r, why, detail in refused]
+                by_task[task] = kept
+                figures[task]["steps"].append({"step": step.name, "kept": len(kept), "refused": len(refused)})
         meter.note = ", ".join(f"{len(found)} {task}" for task, found in by_task.items()) + " kept"
     _check(by_task, figures)
     kept_rows = sorted((row for found in by_task.values() for row in found), key=lambda row: (row["task"], row["id"]))
@@ -47,7 +48,7 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _relevance(rows: list[Row]) -> dict[tuple[str, str], float]:
-    return {(tidy(row["text"]), row["product_id"]): row["scores"][0] for row in rows}
+    return {(tidy(row["text"]), row["product_id"]): relevant(row["scores"]) for row in rows}
 
 
 def _check(by_task: dict[str, list[Row]], figures: dict[str, Any]) -> None:
@@ -59,4 +60,4 @@ def _check(by_task: dict[str, list[Row]], figures: dict[str, Any]) -> None:
         )
 
 
-STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=4)
+STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=5)

@@ -188,7 +188,8 @@ def _sentiment(context: Context) -> dict[str, Any] | None:
     out = {}
     for name, stage in (("as the LLM scored it", "synthesize"), ("calibrated", "curate")):
         labels = (context.inputs[stage] / "labels").read_table(schema.LABEL).to_pylist()
-        labels = [r for r in labels if r["task"] == "sentiment" and doc_of.get(r["request_id"]) in gold]
+        labels = [r for r in labels if r["task"] == "sentiment" and not r["facet"]]
+        labels = [r for r in labels if doc_of.get(r["request_id"]) in gold]
         if not labels:
             return None
         out[name] = {

@@ -22,7 +22,7 @@ from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.privacy import Pseudonymiser, load_key
-from synthrec.sources import documents, readers, records
+from synthrec.sources import documents, groups, readers, records
 from synthrec.storage import Folder, filesystem
 
 TABLES = {
@@ -63,10 +63,12 @@ def run(context: Context) -> dict[str, Any]:
     names = [str(one["part"]) for one in work]
     publish = partial(_publish, parts=parts, out=context.out, doubles=_find_doubles(parts, names))
     duplicates = sum(one["duplicates"] for one in cluster.work([{"part": n} for n in names], publish, num_cpus=0.5))
+    grouped = _group(names, sum(counts["rows"] for counts in totals.values()), parts / "groups", context.out)
     parts.delete()
     return {
         "sources": {kind: dict(counts) for kind, counts in totals.items()},
         "duplicates": duplicates,
+        "grouped": dict(grouped),
         "personal_data": dict(found),
     }
 
@@ -184,6 +186,19 @@ def _publish(row: dict[str, Any], parts: Folder, out: Folder, doubles: dict[str,
     return {"part": row["part"], "duplicates": len(rejects)}
 
 
+def _group(names: list[str], rows: int, buckets: Folder, out: Folder) -> Counter[str]:
+    """Add documents of shoppers and brands to the corpus; returns how many of each."""
+    count = 1 + rows // groups.ROWS_A_BUCKET
+    buckets.delete()  # of a run that was stopped, and may have had another number of them
+    scatter = partial(groups.scatter, out=out, buckets=buckets, count=count)
+    list(cluster.work([{"part": name} for name in names], scatter, num_cpus=0.5))
+    units = [{"bucket": f"{number:05d}"} for number in range(count)]
+    total: Counter[str] = Counter()
+    for one in cluster.work(units, partial(groups.gather, out=out, buckets=buckets), num_cpus=0.5):
+        total.update(json.loads(one["kinds"]))
+    return total
+
+
 def _find_doubles(parts: Folder, names: list[str]) -> dict[str, dict[int, str]]:
     """part -> row of it whose id has stood before -> where that was. Order: as the sources are listed, then rows."""
     first: dict[str, str] = {}
@@ -223,4 +238,4 @@ def _check_totals(config: Config, totals: dict[str, Counter[str]], out: Folder, 
             )
 
 
-STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run)
+STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=2)

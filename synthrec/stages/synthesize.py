@@ -1,24 +1,26 @@
 """synthesize: the corpus -> requests -> completions (by the LLM) -> labels.
 
 Completions live in `synthesize/completions/<task>`, outside the fingerprinted folder: an answer that is paid for is
-kept and found again by its request's id, whatever else changes.
+kept and found again by its request's id, whatever else changes. Tasks are asked in waves: all that read the corpus
+share the engine's actors, then all that read labels of these.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import ray
-from ray.data import ActorPoolStrategy
 
 from synthrec import cluster, console, models
-from synthrec.config import Config, Engine
+from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.storage import Folder
@@ -26,25 +28,43 @@ from synthrec.synthesis import requests
 from synthrec.synthesis.breaker import Breaker, Why
 from synthrec.synthesis.budget import Purse, cost
 from synthrec.synthesis.parse import parse
-from synthrec.synthesis.worker import Worker
-from synthrec.tasks import Task, chosen_tasks
+from synthrec.synthesis.plan import plan
+from synthrec.tasks import Shop, Task, chosen_tasks, waves
 
 FILES_A_UNIT = 200
-READERS = 2  # tasks that read requests: the LLM is what takes time
 
 
 def settings(config: Config) -> Any:
-    tasks = [
-        [t.name, t.settings.model_dump(), {la: t.made_of(la) for la in ("en", "zh")}] for t in chosen_tasks(config)
-    ]
     own = config.synthesize
+    tasks = [
+        [task.identity(), task.settings.model_dump() if hasattr(task.settings, "model_dump") else task.settings]
+        for task in chosen_tasks(config)
+    ]
     return {
         "tasks": tasks,
+        "files": [
+            hashlib.sha256(Path(one.file).read_bytes()).hexdigest() for one in own.own_tasks.values() if one.file
+        ],
         "engine": own.engine.model_dump(include={"kind", "model", "context", "dtype"}),
         "model": requests.model_name(own.engine),
         "seed": config.seed,
         "budget": own.budget.model_dump(),
     }
+
+
+@dataclass
+class Job:
+    """One task, and how far it is."""
+
+    task: Task
+    store: Folder  # of its completions
+    requests: int = 0
+    missing: int = 0  # without an answer before this run
+    now: Counter[str] = field(default_factory=lambda: Counter({"rows": 0, "prompt_tokens": 0, "completion_tokens": 0}))
+
+    @property
+    def left(self) -> int:
+        return self.missing - self.now["rows"]
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -56,7 +76,11 @@ def run(context: Context) -> dict[str, Any]:
     cpus, gpus = (layout.actors[0] * one for one in (layout.cpus, layout.gpus))
     cluster.need(cpus, gpus, "the LLM engine", "synthesize.engine.resources")
     purse = Purse(own.budget, own.engine.prices)
-    figures = {task.name: _task(context, task, purse) for task in chosen_tasks(context.config)}
+    figures: dict[str, Any] = {}
+    for wave in waves(chosen_tasks(context.config)):
+        jobs = [_build(context, task) for task in wave]
+        _answer(context, jobs, purse)
+        figures |= {job.task.name: _result(context, job) for job in jobs}
     if left := sum(one["left"] for one in figures.values()):
         console.warn(f"stopped at {purse.reached()} with {left} answers left; raise it, and only those are asked")
     if purse.money is not None and own.engine.prices:
@@ -64,110 +88,109 @@ def run(context: Context) -> dict[str, Any]:
     return figures
 
 
-def _task(context: Context, task: Task, purse: Purse) -> dict[str, Any]:
-    store = context.keep("completions") / task.name
-    own = context.config.synthesize
-    asked = _build(context, task)
-    wanted = context.out / "requests" / task.name
-    now, left = _answer(context, task, wanted, store, purse)
-    found, why = _parse(context, task, wanted, store)
-    # A job can end before the window is full.
-    Breaker(task.name, own.max_failure_rate, 1).see(found["labels"] + found["rejects"], found["rejects"], why)
-    money = cost(own.engine.prices, found["prompt_tokens"], found["completion_tokens"])
-    return {"requests": asked, **found, "money": money, "left": left, "now": now}
-
-
-def _build(context: Context, task: Task) -> int:
+def _build(context: Context, task: Task) -> Job:
     """Write the task's requests; records of the corpus, or the labels of the task it reads."""
-    corpus = context.inputs["prepare"] / "corpus"
-    source = corpus if task.reads == "corpus" else context.out / "labels"
+    prepared = context.inputs["prepare"]
+    source = prepared / "corpus" if task.reads == "corpus" else context.out / "labels"
     names = [n for n in source.files(".parquet") if task.reads == "corpus" or n.startswith(f"{task.reads}-")]
     if task.reads != "corpus" and not names:
         console.warn(f"{task.name}: no labels of task {task.reads} to read; nothing to do")
     (context.out / "requests" / task.name).delete()  # of a run that was stopped, which may have read other labels
     limit = requests.limit_hash(task, source, names)
     units = [{"name": n, "part": n.removesuffix(".parquet"), "limit_hash": limit} for n in names]
-    shop = context.inputs["prepare"] / "catalogue"
+    shop = Shop(prepared, getattr(task.settings, "pool_encoder", None))
     model = requests.model_name(context.config.synthesize.engine)
     build = partial(requests.build, task=task, source=source, shop=shop, out=context.out, model=model)
-    return sum(one["rows"] for one in cluster.work(units, build, num_cpus=0.5))
+    count = sum(one["rows"] for one in cluster.work(units, build, num_cpus=0.5))
+    return Job(task, context.keep("completions") / task.name, count)
 
 
-def _answer(context: Context, task: Task, wanted: Folder, store: Folder, purse: Purse) -> tuple[dict[str, Any], int]:
-    """Ask the LLM what has not been answered yet, within the budget; returns what that took, and how many are left.
+def _answer(context: Context, jobs: list[Job], purse: Purse) -> None:
+    """Ask the LLM what has not been answered yet, within the budget.
 
     Raises:
-        UserError: when most of the last answers are of no use, with reasons.
+        UserError: when most of the last answers of a task are of no use, with reasons.
     """
-    (store / "failed").delete()
-    everything = requests.ids(wanted)
-    purse.pay(**requests.spent(store / "done", everything))
-    missing = everything.filter(pc.invert(pc.is_in(everything, value_set=requests.ids(store / "done"))))
-    asked = missing.take(pc.sort_indices(missing))[: purse.rows_left]
-    account: Counter[str] = Counter({"rows": 0, "prompt_tokens": 0, "completion_tokens": 0})
-    if not len(missing):
-        console.say(f"    {task.name}: all {len(everything)} answers are here already")
-    if not len(asked) or purse.reached():
-        return dict(account), len(missing)
+    asked = context.out / "requests"
+    wanted: dict[str, Any] = {}  # task -> reference to the ids to ask; the driver itself holds none
+    for job in jobs:
+        (job.store / "failed").delete()
+        wanted[job.task.name], counts = _unanswered(asked / job.task.name, job.store / "done")
+        job.missing = counts.pop("missing")
+        purse.pay(**counts)
+        if not job.missing:
+            console.say(f"    {job.task.name}: all {job.requests} answers are here already")
+    totals: dict[str, int] = {}
+    for job in jobs:
+        room = None if purse.rows_left is None else max(0, purse.rows_left - sum(totals.values()))
+        totals[job.task.name] = job.missing if room is None else min(room, job.missing)
+        if room is not None:
+            wanted[job.task.name] = ray.remote(requests.first).remote(wanted[job.task.name], room)
+    if not any(totals.values()) or purse.reached():
+        return
     own = context.config.synthesize
-    breaker = Breaker(task.name, own.max_failure_rate, own.failure_window)
-    plan = _plan(own.engine, task, wanted, store, asked)
-    with console.meter(task.name, len(asked)) as meter, closing(cluster.stream(plan)) as batches:
-        for one in batches:
-            if wrong := json.loads(one["wrong"]):
-                raise UserError(*wrong)
-            counts = {k: one[k] for k in ("rows", "prompt_tokens", "completion_tokens")}
-            account.update(counts | {"refused": one["refused"]})
-            purse.pay(**counts)
-            accepted = 100 * (1 - account["refused"] / max(account["rows"], 1))
-            tokens = (account["prompt_tokens"] + account["completion_tokens"]) / meter.seconds
-            meter.advance(one["rows"], f"{accepted:.0f}% accepted, {tokens:.0f} tokens/s")
-            breaker.see(one["rows"], one["refused"], json.loads(one["why"]))
-            if purse.reached():
-                break
-    return dict(account), len(missing) - account["rows"]
+    todo = [job.task for job in jobs if totals[job.task.name]]
+    stream = cluster.stream(plan(own.engine, todo, asked, context.keep("completions"), wanted))
+    by_name = {job.task.name: job for job in jobs}
+    with console.meters(totals) as meters, closing(stream) as accounts:
+        _watch(accounts, by_name, meters, purse, own.max_failure_rate, own.failure_window)
 
 
-def _plan(engine: Engine, task: Task, wanted: Folder, store: Folder, asked: pa.Array) -> ray.data.Dataset:
-    """Requests to ask -> accounts of the batches that were answered and written."""
-    names = [f"{wanted.path}/{n}" for n in wanted.files(".parquet")]
-    resources = engine.resources
-    # Little of a core, and the same for both: Ray fuses them into one task a file, and starts few processes for it.
-    light: dict[str, Any] = {"num_cpus": 0.25}
-    return (
-        ray.data.read_parquet(
-            names, filesystem=wanted.fs, override_num_blocks=len(names), ray_remote_args=light, concurrency=READERS
-        )
-        .map_batches(partial(_among, ids=ray.put(asked)), batch_format="pyarrow", batch_size=None, **light)
-        # Ray hands an actor a block at a time and reports when it is done: with a block a batch, progress is smooth.
-        .repartition(target_num_rows_per_block=resources.batch_size)
-        .map_batches(
-            Worker,
-            fn_constructor_args=(engine, task, store, requests.model_name(engine)),
-            batch_size=resources.batch_size,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(min_size=resources.actors[0], max_size=resources.actors[1]),
-            num_cpus=resources.cpus,
-            num_gpus=resources.gpus,
-        )
-    )
+def _unanswered(asked: Folder, done: Folder) -> tuple[Any, dict[str, int]]:
+    """A reference to the ids without an answer, and counts; see `requests.unanswered`."""
+    look: Any = ray.remote(num_cpus=0.5, num_returns=2)(requests.unanswered)
+    ids, counts = look.remote(asked, done)
+    return ids, ray.get(counts)
 
 
-def _among(batch: pa.Table, ids: Any) -> pa.Table:
-    return batch.filter(pc.is_in(batch["id"], value_set=ray.get(ids)))
+def _watch(
+    accounts: Any, jobs: dict[str, Job], meters: dict[str, console.Meter], purse: Purse, most: float, window: int
+) -> None:
+    """Count answers as they come; stop at a budget's limit."""
+    breakers = {name: Breaker(name, most, window) for name in jobs}
+    last = time.monotonic()
+    for one in accounts:
+        if wrong := json.loads(one["wrong"]):
+            raise UserError(*wrong)
+        now, meter = jobs[one["task"]].now, meters[one["task"]]
+        meter.begin(last)
+        last = time.monotonic()
+        counts = {k: one[k] for k in ("rows", "prompt_tokens", "completion_tokens")}
+        now.update(counts | {"refused": one["refused"]})
+        purse.pay(**counts)
+        accepted = 100 * (1 - now["refused"] / max(now["rows"], 1))
+        tokens = (now["prompt_tokens"] + now["completion_tokens"]) / meter.seconds
+        meter.advance(one["rows"], f"{accepted:.0f}% accepted, {tokens:.0f} tokens/s")
+        if meter.done == meter.total:
+            meter.end()
+        breakers[one["task"]].see(one["rows"], one["refused"], json.loads(one["why"]))
+        if purse.reached():
+            return
 
 
-def _parse(context: Context, task: Task, wanted: Folder, store: Folder) -> tuple[dict[str, Any], Why]:
+def _result(context: Context, job: Job) -> dict[str, Any]:
+    """Parse the task's answers into labels and rejects; its figures for the manifest."""
+    own = context.config.synthesize
+    found, why = _parse(context, job)
+    # A job can end before the window is full.
+    Breaker(job.task.name, own.max_failure_rate, 1).see(found["labels"] + found["rejects"], found["rejects"], why)
+    money = cost(own.engine.prices, found["prompt_tokens"], found["completion_tokens"])
+    return {"requests": job.requests, **found, "money": money, "left": job.left, "now": dict(job.now)}
+
+
+def _parse(context: Context, job: Job) -> tuple[dict[str, Any], Why]:
     """Write the task's labels and rejects; returns the counts, and the reasons of the rejects."""
+    name = job.task.name
     for kind in ("labels", "rejects"):  # of a run that was stopped, and refused what is answered now
-        _clear(context.out / kind, f"{task.name}-")
-    names = store.files(".parquet")
+        _clear(context.out / kind, f"{name}-")
+    names = job.store.files(".parquet")
     groups = [names[i : i + FILES_A_UNIT] for i in range(0, len(names), FILES_A_UNIT)]
     units = [{"names": group, "part": f"{number:05d}"} for number, group in enumerate(groups)]
-    ids = ray.put(requests.ids(wanted))
+    ids = ray.remote(num_cpus=0.5)(requests.ids).remote(context.out / "requests" / name)
     total: Counter[str] = Counter({"labels": 0, "rejects": 0, "prompt_tokens": 0, "completion_tokens": 0})
     why: Why = {}
-    for one in cluster.work(units, partial(parse, task=task, store=store, out=context.out, wanted=ids), num_cpus=0.5):
+    work = partial(parse, task=job.task, store=job.store, out=context.out, wanted=ids)
+    for one in cluster.work(units, work, num_cpus=0.5):
         for reason, (count, example) in json.loads(one.pop("why")).items():
             before = why.get(reason, (0, example))
             why[reason] = (before[0] + count, before[1])
@@ -181,4 +204,4 @@ def _clear(folder: Folder, prefix: str) -> None:
             folder.fs.delete_file(f"{folder.path}/{name}")
 
 
-STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=2)
+STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=3)

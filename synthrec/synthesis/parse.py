@@ -69,11 +69,10 @@ def _wanted(store: Folder, name: str, ids: pa.Array) -> pa.Table:
 
 def label(task: Task, completion: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
     """A LABEL row."""
+    carried = ("task", "facet", "language", "labels", "prior", "model", "prompt", "sources")
     return {
         "id": schema.row_id("label", completion["id"]),
         "request_id": completion["id"],
-        "task": task.name,
-        "language": completion["language"],
-        "model": completion["model"],
+        **{key: completion[key] for key in carried},
         **parsed,
     }

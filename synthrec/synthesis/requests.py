@@ -16,17 +16,17 @@ from synthrec.storage import Folder
 from synthrec.tasks import Shop, Task
 
 ROWS_A_PART = 20_000
+ROWS_A_RUN = 512  # requests with the same prompt that stand together, so that an engine can reuse what they begin with
 
 
 def model_name(engine: Engine) -> str:
     """What a row's id and lineage call the model. Layout on the cluster is no part of it."""
-    chats = engine.server is not None and engine.server.style == "chat"
+    chats = engine.chat or (engine.server is not None and engine.server.style == "chat")
     return f"{engine.kind}:{engine.model}" + (":chat" if chats else "")
 
 
-def build(row: dict[str, Any], task: Task, source: Folder, shop: Folder, out: Folder, model: str) -> dict[str, Any]:
+def build(row: dict[str, Any], task: Task, source: Folder, shop: Shop, out: Folder, model: str) -> dict[str, Any]:
     """One unit of work: read a part of the records, write its requests, count them. Writes the same when run again."""
-    look_up = Shop(shop)
     count = unspoken = 0
     rejects: list[dict[str, str]] = []
     for number, batch in enumerate(batches(source, row["name"], task, row["limit_hash"])):
@@ -39,9 +39,9 @@ def build(row: dict[str, Any], task: Task, source: Folder, shop: Folder, out: Fo
                     schema.reject("synthesize", _id(record), "no prompt in this language", detail, record["text"])
                 )
                 continue
-            rows += of_record(task, record, look_up, model)
+            rows += of_record(task, record, shop, model)
         (out / "requests" / task.name).write_table(
-            f"{row['part']}-{number:04d}.parquet", schema.table(rows, schema.REQUEST)
+            f"{row['part']}-{number:04d}.parquet", schema.table(in_runs(rows), schema.REQUEST)
         )
         count += len(rows)
     if rejects:
@@ -58,16 +58,33 @@ def _id(record: dict[str, Any]) -> str:
 def of_record(task: Task, record: dict[str, Any], shop: Shop, model: str) -> Iterator[dict[str, Any]]:
     """REQUEST rows of one record."""
     language = record["language"]
-    made_of = task.made_of(language)
-    for sources, sample, fields in task.requests(record, shop):
-        content = sorted(fields.items())
+    for ask in task.requests(record, shop):
+        made_of = task.made_of(language, ask.facet)
+        content = [sorted(ask.fields.items()), list((ask.options or {}).items())]
         yield {
-            "id": schema.row_id(task.name, made_of, model, *sources, sample, content),
+            "id": schema.row_id(task.name, made_of, model, *ask.sources, ask.sample, content),
             "task": task.name,
+            "facet": ask.facet,
             "language": language,
-            "sample": sample,
-            "fields": fields,
+            "sample": ask.sample,
+            "fields": ask.fields,
+            "labels": None if ask.options is None else list(ask.options),
+            "choices": None if ask.options is None else [spaced(word, language) for word in ask.options.values()],
+            "sources": ask.sources,
+            "prompt": made_of,
         }
+
+
+def spaced(word: str, language: str) -> str:
+    """A word as it stands after text: with a space before it, but in Chinese."""
+    return word if language == "zh" else f" {word}"
+
+
+def in_runs(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in the order of their ids, a few hundred at a time sorted by prompt: any stretch is still a fair sample."""
+    rows = sorted(rows, key=lambda row: str(row["id"]))
+    runs = (rows[i : i + ROWS_A_RUN] for i in range(0, len(rows), ROWS_A_RUN))
+    return [row for run in runs for row in sorted(run, key=lambda row: (row["facet"], row["language"], row["id"]))]
 
 
 def batches(source: Folder, name: str, task: Task, limit_hash: str | None) -> Iterator[list[dict[str, Any]]]:
@@ -97,6 +114,22 @@ def limit_hash(task: Task, source: Folder, names: list[str]) -> str | None:
     found = (one for name in names for batch in batches(source, name, task, None) for one in batch)
     hashes = sorted(schema.row_id(_id(record)) for record in found)
     return hashes[min(task.limit, len(hashes)) - 1] if hashes else None
+
+
+def unanswered(asked: Folder, done: Folder) -> tuple[pa.Array, dict[str, int]]:
+    """Ids of a task's requests that have no answer yet.
+
+    Returns:
+        The ids; and counts: how many are `missing`, and `rows` and tokens of the answers that are there.
+    """
+    everything = ids(asked)
+    missing = everything.filter(pc.invert(pc.is_in(everything, value_set=ids(done))))
+    return missing, {"missing": len(missing), **spent(done, everything)}
+
+
+def first(ids: pa.Array, count: int) -> pa.Array:
+    """The first so many by their hashes: a fair sample, whatever the files' order."""
+    return ids.take(pc.sort_indices(ids))[:count]
 
 
 def spent(store: Folder, wanted: pa.Array) -> dict[str, int]:

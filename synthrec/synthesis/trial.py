@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 from rich.table import Column, Table
 
 from synthrec import console, schema
 from synthrec.config import Config
-from synthrec.engines import Engine, load
+from synthrec.engines import load
 from synthrec.storage import Folder
 from synthrec.synthesis import requests
 from synthrec.synthesis.budget import cost
 from synthrec.synthesis.parse import label, verdict
-from synthrec.synthesis.worker import ask, completion
+from synthrec.synthesis.worker import Priors, ask, completion, prompt
 from synthrec.tasks import Rejection, Shop, Task, chosen_tasks
 
 Row = dict[str, Any]
@@ -51,8 +52,8 @@ def local(config: Config, prepared: Folder, count: int) -> None:
     for tried in _tried(config, prepared, count, together=False):
         for row in tried.rows:
             result = verdict(tried.task, row)
-            answer = row["error"] or row["text"] or _probabilities(tried.task, row)
-            console.rule(f"{tried.task.name} · {row['language']} · {row['id'][:8]}")
+            answer = row["error"] or row["text"] or _probabilities(row)
+            console.rule(f"{_question(row)} · {row['id'][:8]}")
             console.plain(_prompt(tried.task, row))
             console.plain(f"→ {answer}")
             if isinstance(result, Rejection):
@@ -65,9 +66,8 @@ def dry_run(config: Config, prepared: Folder) -> list[Estimate]:
     """Print an example prompt of each task and language, and what the whole job would take by a measured sample."""
     found: list[Estimate] = []
     for tried in _tried(config, prepared, SAMPLE, together=True):
-        for language in dict.fromkeys(row["language"] for row in tried.rows):
-            row = next(one for one in tried.rows if one["language"] == language)
-            console.rule(f"{tried.task.name} · {language}: an example prompt")
+        for row in {_question(row): row for row in reversed(tried.rows)}.values():
+            console.rule(f"{_question(row)}: an example prompt")
             console.plain(_prompt(tried.task, row))
         if tried.rows:
             found.append(_estimate(config, prepared, tried, found))
@@ -79,18 +79,20 @@ def _tried(config: Config, prepared: Folder, count: int, together: bool) -> Iter
     """Each task with its sample asked; a task that reads another's labels reads those of the sample before it."""
     engine = load(config.synthesize.engine)
     model = requests.model_name(config.synthesize.engine)
-    shop = Shop(prepared / "catalogue")
     labels: dict[str, list[Row]] = {}
     try:
         for task in chosen_tasks(config):
             records = labels.get(task.reads, []) if task.reads != "corpus" else _records(prepared, task, count)
+            shop = Shop(prepared, getattr(task.settings, "pool_encoder", None))
             built = [list(requests.of_record(task, record, shop, model)) for record in records]
-            asked = [one for some in built for one in islice(some, 1)][:count]
+            asked = _chosen(built, count)
+            priors: Priors = {}
             batches = [asked[:WARM], asked[WARM:]] if together else [[one] for one in asked]
             rows, seconds = [], 0.0
             for batch in filter(None, batches):
                 start = time.monotonic()
-                rows += _answered(engine, task, batch, model)
+                answers = ask(engine, {task.name: task}, batch, priors)
+                rows += [completion(*pair, model) for pair in zip(batch, answers, strict=True)]
                 seconds = (time.monotonic() - start) / len(batch)
             good = [(row, v) for row in rows if not isinstance(v := verdict(task, row), Rejection)]
             labels[task.name] = [label(task, row, parsed) for row, parsed in good]
@@ -99,8 +101,11 @@ def _tried(config: Config, prepared: Folder, count: int, together: bool) -> Iter
         engine.close()
 
 
-def _answered(engine: Engine, task: Task, asked: list[Row], model: str) -> list[Row]:
-    return [completion(r, a, model) for r, a in zip(asked, ask(engine, task, asked), strict=True)]
+def _chosen(built: list[list[Row]], count: int) -> list[Row]:
+    """`count` requests from as many records as there are, each record giving its facets in turn."""
+    picked = [some[place % len(some)] for place, some in enumerate(filter(None, built))]
+    rest = [one for some in built for one in some if one not in picked]
+    return [*picked, *rest][:count]
 
 
 def _records(prepared: Folder, task: Task, count: int) -> list[Row]:
@@ -155,11 +160,15 @@ _COUNTS = ("requests", "prompt_tokens", "completion_tokens", "seconds")
 
 
 def _prompt(task: Task, row: Row) -> str:
-    return task.render(row["language"], schema.strings(row["fields"]))
+    return prompt({task.name: task}, row)
 
 
-def _probabilities(task: Task, row: Row) -> str:
+def _question(row: Row) -> str:
+    return " · ".join(filter(None, (row["task"], row["facet"], row["language"])))
+
+
+def _probabilities(row: Row) -> str:
+    """What the LLM thinks of each choice, before any calibration."""
     return ", ".join(
-        f"{name} {score:.3f}"
-        for name, score in zip(task.labels, verdict(task, row)["scores"], strict=True)  # type: ignore[index]
+        f"{name} {math.exp(value):.3f}" for name, value in zip(row["labels"], row["logprobs"], strict=True)
     )

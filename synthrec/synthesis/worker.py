@@ -3,93 +3,157 @@
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from synthrec import schema
 from synthrec.config import Engine as EngineSettings
-from synthrec.engines import Answer, Engine, load
+from synthrec.engines import Answer, Engine, Sampling, load
 from synthrec.errors import UserError
 from synthrec.storage import Folder
+from synthrec.synthesis.metrics import Metrics
 from synthrec.synthesis.parse import tally, verdict
 from synthrec.tasks import Rejection, Task
 
+Row = dict[str, Any]
+MOST_PRIORS = 10_000  # kept; those of choices that differ row by row are not asked for again anyway
+
 
 class Worker:
-    """Answers a batch and writes it as one file before it reports it: what is reported is safe.
+    """Answers a batch and writes it as files, one a task, before it reports it: what is reported is safe.
 
-    The file's name is a hash of the rows in it, so a batch that Ray runs again replaces itself.
+    A file's name is a hash of the rows in it, so a batch that Ray runs again replaces itself. Two batches are in work
+    at once (see the plan): while the last answers of one are awaited, the next one's fill the engine.
     """
 
-    def __init__(self, engine: EngineSettings, task: Task, store: Folder, model: str) -> None:
+    def __init__(self, engine: EngineSettings, tasks: dict[str, Task], store: Folder, model: str) -> None:
         self._wrong: UserError | None = None
         try:
             self._engine = load(engine)
         except UserError as error:  # Ray would tell of a dead actor; the first batch can tell what is wrong
             self._wrong = error
-        self._task, self._store, self._model = task, store, model
+        self._tasks, self._store, self._model = tasks, store, model
+        self._priors: Priors = {}
+        self._metrics = Metrics(model)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        start = time.monotonic()
         try:
-            rows = self._answered(batch.to_pylist())
-            wrong = None
+            if self._wrong:
+                raise self._wrong
+            requests = batch.to_pylist()
+            answers = ask(self._engine, self._tasks, requests, self._priors)
+            rows = [completion(*pair, self._model) for pair in zip(requests, answers, strict=True)]
+            accounts = keep(rows, self._tasks, self._store, self._metrics)
         except UserError as error:  # an exception would lose its words on the way through Ray
-            rows, wrong = [], [error.problem, error.hint]
-        account = self._account(rows) | {"seconds": time.monotonic() - start, "wrong": json.dumps(wrong)}
-        return pa.Table.from_pylist([account])
+            accounts = [EMPTY_ACCOUNT | {"wrong": json.dumps([error.problem, error.hint])}]
+        return pa.Table.from_pylist(accounts)
 
-    def _answered(self, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The completions of a batch, written."""
-        if self._wrong:
-            raise self._wrong
-        answers = ask(self._engine, self._task, requests)
-        rows = [completion(r, a, self._model) for r, a in zip(requests, answers, strict=True)]
-        name = f"{schema.row_id(*[r['id'] for r in rows])}.parquet"
-        good = [r for r in rows if r["error"] is None]
-        bad = [r for r in rows if r["error"] is not None]
+
+EMPTY_ACCOUNT: Row = {
+    "task": "",
+    "rows": 0,
+    "refused": 0,
+    "prompt_tokens": 0,
+    "completion_tokens": 0,
+    "why": "{}",
+    "wrong": "null",
+}
+
+
+def keep(rows: list[Row], tasks: dict[str, Task], store: Folder, metrics: Metrics) -> list[Row]:
+    """Write COMPLETION rows, by task, and account for them."""
+    accounts = []
+    for name in dict.fromkeys(row["task"] for row in rows):
+        own = [row for row in rows if row["task"] == name]
+        file = f"{schema.row_id(*[r['id'] for r in own])}.parquet"
+        good = [r for r in own if r["error"] is None]
+        bad = [r for r in own if r["error"] is not None]
         if good:
-            (self._store / "done").write_table(name, schema.table(good, schema.COMPLETION))
+            (store / name / "done").write_table(file, schema.table(good, schema.COMPLETION))
         if bad:  # kept for the record, and asked again next time
-            (self._store / "failed").write_table(name, schema.table(bad, schema.COMPLETION))
-        return rows
-
-    def _account(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        refused = [(v, row) for row in rows if isinstance(v := verdict(self._task, row), Rejection)]
-        why = tally((v.reason, v.detail or row["text"] or "") for v, row in refused)
-        return {
-            "rows": len(rows),
-            "refused": len(refused),
-            "prompt_tokens": sum(r["prompt_tokens"] for r in rows),
-            "completion_tokens": sum(r["completion_tokens"] for r in rows),
-            "why": json.dumps(why, ensure_ascii=False),
-        }
+            (store / name / "failed").write_table(file, schema.table(bad, schema.COMPLETION))
+        accounts.append(_account(tasks[name], own))
+        metrics.count(accounts[-1])
+    return accounts
 
 
-def ask(engine: Engine, task: Task, requests: list[dict[str, Any]]) -> list[Answer]:
-    """Answers in the requests' order; they may mix languages, whose choices and shared prefixes differ."""
-    answers: list[Answer] = [Answer(error="not asked")] * len(requests)
-    for language in dict.fromkeys(r["language"] for r in requests):
-        at = [i for i, r in enumerate(requests) if r["language"] == language]
-        prompts = [task.render(language, schema.strings(requests[i]["fields"])) for i in at]
-        if task.chooses:
-            got = engine.choose(prompts, task.choices[language])
-        else:
-            got = engine.generate(prompts, task.sampling, [int(requests[i]["id"][:7], 16) for i in at])
-        for i, answer in zip(at, got, strict=True):
-            answers[i] = answer
+def _account(task: Task, rows: list[Row]) -> Row:
+    refused = [(v, row) for row in rows if isinstance(v := verdict(task, row), Rejection)]
+    why = tally((v.reason, v.detail or row["text"] or "") for v, row in refused)
+    return EMPTY_ACCOUNT | {
+        "task": task.name,
+        "rows": len(rows),
+        "refused": len(refused),
+        "prompt_tokens": sum(r["prompt_tokens"] for r in rows),
+        "completion_tokens": sum(r["completion_tokens"] for r in rows),
+        "why": json.dumps(why, ensure_ascii=False),
+    }
+
+
+Priors = dict[tuple[str, tuple[str, ...]], tuple[float, ...]]  # (empty prompt, choices) -> their log-probabilities
+
+
+def ask(engine: Engine, tasks: dict[str, Task], requests: Sequence[Row], priors: Priors) -> list[tuple[Answer, Any]]:
+    """Answers in the requests' order, each with the prior of its choices (None where it was written).
+
+    Args:
+        priors: known from before; those asked for now are added.
+    """
+    prompts = [prompt(tasks, row) for row in requests]
+    answers: list[tuple[Answer, Any]] = [(Answer(error="not asked"), None)] * len(requests)
+    for sampling, at in _by_sampling(tasks, requests).items():
+        seeds = [seed(requests[i]) for i in at]
+        for i, answer in zip(at, engine.generate([prompts[i] for i in at], sampling, seeds), strict=True):
+            answers[i] = (answer, None)
+    at = [i for i, row in enumerate(requests) if row["choices"] is not None]
+    keys = [(empty(tasks, requests[i]), tuple(requests[i]["choices"])) for i in at]
+    unknown = list(dict.fromkeys(key for key in keys if key not in priors))
+    # One call for both: no slot idles between the two.
+    asked = [(prompts[i], tuple(requests[i]["choices"])) for i in at] + unknown
+    got = engine.choose([one for one, _ in asked], [words for _, words in asked]) if asked else []
+    if len(priors) > MOST_PRIORS:
+        priors.clear()
+    known = dict(priors)
+    known.update({key: one.logprobs for key, one in zip(unknown, got[len(at) :], strict=True) if one.logprobs})
+    priors.update(known)
+    for i, key, answer in zip(at, keys, got, strict=False):
+        answers[i] = (answer, known.get(key))
     return answers
 
 
-def completion(request: dict[str, Any], answer: Answer, model: str) -> dict[str, Any]:
+def _by_sampling(tasks: dict[str, Task], requests: Sequence[Row]) -> dict[Sampling, list[int]]:
+    """Places of the requests that are to be written, by how."""
+    found: dict[Sampling, list[int]] = {}
+    for i, row in enumerate(requests):
+        if row["choices"] is None:
+            found.setdefault(tasks[row["task"]].sampling(row["facet"]), []).append(i)
+    return found
+
+
+def prompt(tasks: dict[str, Task], row: Row) -> str:
+    return tasks[row["task"]].render(row["language"], row["facet"], schema.strings(row["fields"]))
+
+
+def empty(tasks: dict[str, Task], row: Row) -> str:
+    """The row's prompt with nothing in it to judge."""
+    return tasks[row["task"]].empty(row["language"], row["facet"], schema.strings(row["fields"]))
+
+
+def seed(row: Row) -> int:
+    return int(row["id"][:7], 16)
+
+
+def completion(request: Row, answered: tuple[Answer, Any], model: str) -> Row:
     """A COMPLETION row."""
+    answer, prior = answered
     return {
         **request,
         "model": model,
         "text": answer.text,
         "logprobs": answer.logprobs,
+        "prior": prior,
         "prompt_tokens": answer.prompt_tokens,
         "completion_tokens": answer.completion_tokens,
         "error": answer.error,

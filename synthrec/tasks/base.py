@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, ClassVar
 
 from synthrec import schema
 from synthrec.engines.base import Sampling
-from synthrec.retrieval.bm25 import BM25
-from synthrec.storage import Folder
+from synthrec.tasks.shop import Shop
+
+EMPTY = {"zh": "无"}  # what stands for an empty input, to see where a prompt leans; elsewhere N/A
 
 
 @dataclass(frozen=True)
@@ -25,51 +26,44 @@ class Rejection:
 
 
 @dataclass(frozen=True)
-class Shop:
-    """What a task may look up while it builds requests, beside the record in hand."""
+class Ask:
+    """One question about a record.
 
-    catalogue: Folder
-
-    @cached_property
-    def products(self) -> dict[str, dict[str, Any]]:
-        rows = self.catalogue.read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
-        return {row["product_id"]: row for row in rows}
-
-    @cached_property
-    def _index(self) -> tuple[list[str], BM25]:
-        return list(self.products), BM25.build([row["text"] for row in self.products.values()])
-
-    def nearest(self, query: str, count: int) -> list[str]:
-        """Ids of the products nearest to a query by BM25, best first."""
-        ids, index = self._index
-        return [ids[i] for i in index.top(query, count)]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A synthesis task. Subclasses are one file each.
-
-    A task that generates has `sampling`; one that chooses has `labels` and, for each language, `choices`, the words
-    that stand for the labels, in the same order and with the space that precedes them in the prompt.
+    Attributes:
+        sources: ids of the records that it is made of.
+        fields: fill the prompt's blanks, and travel on to the label.
+        sample: tells apart questions that are the same but for the dice.
+        facet: which of the task's prompts; "" where it has one.
+        options: label -> the word that stands for it in the prompt; the LLM chooses. None: it writes.
     """
 
-    settings: Any
-    seed: int = 13
+    sources: list[str]
+    fields: dict[str, str]
+    sample: int = 0
+    facet: str = ""
+    options: dict[str, str] | None = field(default=None)
+
+
+class Task:
+    """A synthesis task. Subclasses are one file each, with their prompts in `prompts/<name>[.<facet>].<language>.txt`.
+
+    Args:
+        settings: of the config.
+        seed: of the choices that the task makes itself.
+    """
 
     name: ClassVar[str]
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 1  # raise it when `requests` or the prompts' meaning changes
     reads: ClassVar[str] = "corpus"  # "corpus", or the name of the task whose labels it reads
     kind: ClassVar[str] = ""  # of corpus document
-    labels: ClassVar[tuple[str, ...]] = ()
-    choices: ClassVar[dict[str, tuple[str, ...]]] = {}
-    templates: dict[str, str] = field(default_factory=dict)
+    # Fields that are left in when the input is emptied to see where the prompt leans; see `empty`.
+    kept: ClassVar[tuple[str, ...]] = ()
 
-    @property
-    def chooses(self) -> bool:
-        return bool(self.labels)
+    def __init__(self, settings: Any, seed: int = 13) -> None:
+        self.settings, self.seed = settings, seed
+        self.templates = templates(files("synthrec.tasks") / "prompts", self.name)
 
-    @property
-    def sampling(self) -> Sampling:
+    def sampling(self, facet: str) -> Sampling:
         return Sampling()
 
     @property
@@ -77,49 +71,79 @@ class Task:
         """At most so many records are asked about, picked by a hash of their id; None: all."""
         return None
 
-    def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[tuple[list[str], int, dict[str, str]]]:
-        """Source ids, sample number and the prompt's fields of each request that a record gives rise to."""
+    def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[Ask]:
+        """What to ask about a record: a CORPUS row, or a LABEL row of the task that this one reads."""
         raise AssertionError(f"task {self.name} builds no requests")
 
-    def render(self, language: str, fields: dict[str, str]) -> str:
+    def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
+        """What a COMPLETION row means: text, product_id, label, score, scores, fields of a LABEL row; or why none."""
+        raise AssertionError(f"task {self.name} parses nothing")
+
+    def render(self, language: str, facet: str, fields: dict[str, str]) -> str:
         """The prompt: the template's {blanks} filled from fields, in one pass, so that a field cannot open another."""
-        text = self.template(language)
-        for_blank = {f"{{{key}}}": value for key, value in fields.items()}
-        head, *rest = text.split("{")
+        head, *rest = self.templates[facet, language].split("{")
         parts = [head]
         for piece in rest:
             blank, brace, tail = piece.partition("}")
-            parts.append(for_blank.get(f"{{{blank}}}", "{" + blank + brace) + tail)
+            known = brace and blank in fields
+            parts.append(fields[blank] + tail if known else "{" + piece)
         return "".join(parts)
 
-    def template(self, language: str) -> str:
-        """The prompt file `prompts/<task>.<language>.txt`. Raises KeyError where there is none."""
-        if language not in self.templates:
-            path = files("synthrec.tasks") / "prompts" / f"{self.name}.{language}.txt"
-            if not path.is_file():
-                raise KeyError(language)
-            self.templates[language] = path.read_text(encoding="utf-8").rstrip("\n")
-        return self.templates[language]
+    def empty(self, language: str, facet: str, fields: dict[str, str]) -> str:
+        """The prompt with nothing in it to judge: how likely a label is all the same, by the prompt's own lean
+        (Zhao et al. 2021, Calibrate Before Use)."""
+        nothing = EMPTY.get(language, "N/A")
+        return self.render(language, facet, {k: v if k in self.kept else nothing for k, v in fields.items()})
 
     def speaks(self, language: str) -> bool:
-        try:
-            return bool(self.template(language))
-        except KeyError:
-            return False
+        return any(one == language for _, one in self.templates)
 
-    def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
-        """A LABEL row (without ids) from a COMPLETION row, or why there is none."""
-        raise AssertionError(f"task {self.name} parses nothing")
-
-    def made_of(self, language: str) -> str:
+    def made_of(self, language: str, facet: str) -> str:
         """Hash of all that shapes an answer beside the record and the model: enters every request's id."""
-        text = self.template(language) if self.speaks(language) else ""
-        parts = [self.name, self.version, text, self.choices.get(language), self.sampling, self.seed]
+        parts = [self.name, self.version, self.templates[facet, language], self.sampling(facet), self.seed]
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
+    def identity(self) -> Any:
+        """All prompts' hashes: what of the task can change the stage's result."""
+        return [self.name, {f"{facet}.{la}": self.made_of(la, facet) for facet, la in sorted(self.templates)}]
 
-def chosen(task: Task, row: dict[str, Any]) -> dict[str, Any]:
-    """Label, score and scores of a COMPLETION row that holds log-probabilities of the task's labels."""
-    scores = [math.exp(value) for value in row["logprobs"]]
+
+def templates(folder: Traversable, name: str) -> dict[tuple[str, str], str]:
+    """(facet, language) -> prompt, of the files `<name>[.<facet>].<language>.txt` in a folder."""
+    found: dict[tuple[str, str], str] = {}
+    for path in folder.iterdir():
+        task, *facet, language, suffix = path.name.split(".") if path.name.count(".") in (2, 3) else ("", "", "")
+        if task == name and suffix == "txt":
+            found["".join(facet), language] = path.read_text(encoding="utf-8").rstrip("\n")
+    return found
+
+
+def chosen(row: dict[str, Any], against_prior: bool = False) -> dict[str, Any]:
+    """Label, score and scores of a COMPLETION row that holds log-probabilities.
+
+    Args:
+        against_prior: score each choice by how much likelier the input made it (Holtzman et al. 2021, Surface Form
+            Competition): for choices that differ in length and commonness, of which the bare sum says little else.
+    """
+    logs = list(row["logprobs"])
+    if against_prior and row["prior"]:
+        logs = [value - before for value, before in zip(logs, row["prior"], strict=True)]
+    top = max(logs)
+    weights = [math.exp(value - top) for value in logs]
+    scores = [one / sum(weights) for one in weights]
     best = max(range(len(scores)), key=scores.__getitem__)
-    return {"label": task.labels[best], "score": scores[best], "scores": scores}
+    return {"label": row["labels"][best], "score": scores[best], "scores": scores}
+
+
+def one_line(text: str, most: int) -> str:
+    """Text on one line, cut at a word (or anywhere, in a language without spaces) to at most so many characters."""
+    flat = " ".join(text.split())
+    if len(flat) <= most:
+        return flat
+    head = flat[:most]
+    return head.rsplit(" ", 1)[0] if " " in head[most // 2 :] else head
+
+
+def pick(seed: int, values: Sequence[str], count: int, *of: str) -> list[str]:
+    """`count` of the values, the same each time for the same `of`, whatever their order."""
+    return sorted(set(values), key=lambda value: schema.row_id(seed, *of, value))[:count]

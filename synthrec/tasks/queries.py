@@ -9,7 +9,8 @@ from typing import Any
 from synthrec import schema
 from synthrec.config import QueriesTask
 from synthrec.engines.base import Sampling
-from synthrec.tasks.base import Rejection, Shop, Task
+from synthrec.tasks.base import Ask, Rejection, Task
+from synthrec.tasks.shop import Shop
 
 CLAUSE = {"en": re.compile(r"[.;!?]\s+|\.$"), "zh": re.compile(r"[。；！？，]")}
 SHORTEST_CLAUSE = {"en": 15, "zh": 5}
@@ -24,8 +25,7 @@ class Queries(Task):
     kind = "product"
     settings: QueriesTask
 
-    @property
-    def sampling(self) -> Sampling:
+    def sampling(self, facet: str) -> Sampling:
         # A query has no punctuation; a small model that goes on after a comma rambles.
         stop = ("\n", ", ", "; ", ". ", "，", "。", "；", "、", "！", "？", " (", "（")
         s = self.settings
@@ -35,16 +35,13 @@ class Queries(Task):
     def limit(self) -> int | None:
         return self.settings.max_products
 
-    def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[tuple[list[str], int, dict[str, str]]]:
+    def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[Ask]:
         fields = schema.strings(record["fields"])
         asked = aspects(record["language"], fields)
         asked.sort(key=lambda aspect: schema.row_id(self.seed, record["product_id"], aspect))
         for sample, aspect in enumerate(asked[: self.settings.per_product]):
-            yield (
-                [record["doc_id"]],
-                sample,
-                {"product_id": record["product_id"], "product": fields["title"], "aspect": aspect},
-            )
+            shown = {"product_id": record["product_id"], "product": fields["title"], "aspect": aspect}
+            yield Ask([record["doc_id"]], shown, sample)
 
     def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
         text = row["text"].strip().strip("\"'“”‘’ .")

@@ -1,4 +1,4 @@
-"""Review sentiment: is the shopper satisfied? Scored by the label's token, not written out."""
+"""Review sentiment: is the shopper satisfied, and what is it about? Scored by the label's words, not written out."""
 
 from __future__ import annotations
 
@@ -7,26 +7,35 @@ from typing import Any
 
 from synthrec import schema
 from synthrec.config import SentimentTask
-from synthrec.tasks.base import Rejection, Shop, Task, chosen
+from synthrec.tasks.base import Ask, Rejection, Task, chosen
+from synthrec.tasks.shop import Shop
 
 LONGEST = {"en": 600, "zh": 250}  # characters of a review that the prompt shows
+WORDS = {"en": {"positive": "good", "negative": "bad"}, "zh": {"positive": "好", "negative": "差"}}
+ASPECTS = {
+    "en": {k: k for k in ("quality", "price", "delivery", "service", "fit")},
+    "zh": {"quality": "质量", "price": "价格", "delivery": "物流", "service": "服务", "fit": "尺寸"},
+}
 
 
 class Sentiment(Task):
     name = "sentiment"
+    version = 2
     kind = "review"
-    labels = ("positive", "negative")
-    choices = {"en": (" good", " bad"), "zh": ("好", "差")}
     settings: SentimentTask
 
     @property
     def limit(self) -> int | None:
         return self.settings.max_reviews
 
-    def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[tuple[list[str], int, dict[str, str]]]:
-        text = record["text"].replace("\n", " ")[: LONGEST.get(record["language"], 600)]
-        yield [record["doc_id"]], 0, {"text": text, "product_id": record["product_id"], "review": record["doc_id"]}
+    def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[Ask]:
+        language = record["language"]
+        text = record["text"].replace("\n", " ")[: LONGEST.get(language, 600)]
+        fields = {"text": text, "product_id": record["product_id"], "review": record["doc_id"]}
+        yield Ask([record["doc_id"]], fields, options=WORDS[language])
+        if self.settings.aspects:
+            yield Ask([record["doc_id"]], fields, facet="aspect", options=ASPECTS[language])
 
     def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
         fields = schema.strings(row["fields"])
-        return {"text": fields["text"], "product_id": fields["product_id"], **chosen(self, row)}
+        return {"text": fields["text"], "product_id": fields["product_id"], **chosen(row)}
