@@ -49,9 +49,8 @@ def plan(
 
 
 def _among(batch: pa.Table, wanted: dict[str, Any]) -> pa.Table:
-    if not batch.num_rows:
-        return batch
-    ids = ray.get(wanted[batch["task"][0].as_py()])  # a batch is a piece of one task's file
+    tasks = pc.unique(batch["task"]).to_pylist()  # small files of several tasks may be read together
+    ids = pa.chunked_array([ray.get(wanted[task]) for task in tasks], pa.string())
     return batch.filter(pc.is_in(batch["id"], value_set=ids))
 
 
