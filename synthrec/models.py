@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import sys
+import tempfile
 from pathlib import Path
 
 from synthrec.errors import UserError
@@ -46,6 +48,38 @@ def gguf(name: str) -> str:
     return str(target)
 
 
+def convert(target: Path, name: str = "embedded") -> Path:
+    """Write a GGUF model as a folder in bfloat16 that transformers and vLLM load. A folder that is there is kept.
+
+    Weights are dequantised, not restored: the folder is larger than the file and no better.
+    """
+    if (target / "config.json").exists():
+        return target
+    if not installed("gguf"):
+        raise UserError("converting a GGUF file needs the package gguf", "pip install 'synthrec[convert]'")
+    import torch
+    from gguf import GGUFReader
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = Path(gguf(name))
+    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    # transformers forgets what the file says of the first token; without it Gemma writes nonsense.
+    begins = GGUFReader(source).get_field("tokenizer.ggml.add_bos_token")
+    if begins is not None:
+        setattr(tokenizer, "add_bos_token", bool(begins.contents()))  # noqa: B010  (mypy sees no setter)
+    model = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as draft:  # a killed conversion leaves no half model
+        whole = Path(draft) / target.name
+        model.save_pretrained(whole)
+        tokenizer.save_pretrained(whole)
+        whole.rename(target)
+    return target
+
+
 def encoder(name: str) -> str:
     """Folder or hub name of a text encoder. `embedded` is the packaged all-MiniLM-L6-v2 (English)."""
     if name == "embedded":
@@ -80,3 +114,12 @@ def check_local(name: str, what: str) -> str:
     if not path.exists():
         raise UserError(f"no model folder {name}", f"give the folder of {what} saved by transformers, or a hub name")
     return str(path)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4) or sys.argv[1] != "convert":
+        sys.exit("usage: python -m synthrec.models convert TARGET_FOLDER [FILE.gguf]")
+    try:
+        print(convert(Path(sys.argv[2]), *sys.argv[3:]))
+    except UserError as error:
+        sys.exit(str(error))
