@@ -182,7 +182,7 @@ def test_the_columns_are_the_same_whatever_the_rows_were(rows):
 def test_a_row_that_cannot_be_asked_fails_alone(bad, told):
     got = round_trip([row(0), row(1, **bad), row(2, choices=["a", "b"])]).to_pylist()
     assert told in got[1]["error"]
-    assert got[1]["text"] is None
+    assert got[1]["text"] is got[1]["logprobs"] is got[1]["prior"] is None
     assert got[0]["text"] == "A B"
     assert got[2]["logprobs"] == pytest.approx(scored_alone("a b", ["a", "b"]))
 

@@ -70,10 +70,11 @@ def scored_alone(reference, prompt, choices):
     start, sums = len(tokenizer(prompt).input_ids), []
     for choice in choices:
         ids = torch.tensor([tokenizer(prompt + choice).input_ids])
+        tail = ids[0, start:]
         assert ids[0, :start].tolist() == tokenizer(prompt).input_ids
         with torch.no_grad():
-            scores = model(ids).logits[0].log_softmax(-1)
-        sums.append(sum(float(scores[i - 1, ids[0, i]]) for i in range(start, ids.shape[1])))
+            scores = model(ids, logits_to_keep=len(tail) + 1).logits[0, :-1].log_softmax(-1)
+        sums.append(float(scores[range(len(tail)), tail].sum()))
     return torch.tensor(sums).log_softmax(-1).tolist()
 
 
@@ -135,7 +136,8 @@ def test_choices_score_as_torch_scores_them(engine, reference, choices):
 
 @real
 def test_each_prompt_has_its_own_choices(engine, reference):
-    own = [[" red", " blue shirt"], [" chair"], [f" {n}" for n in range(30)]]
+    # Twenty are as many as vLLM gives unless it is told.
+    own = [[" red", " blue shirt"], [" chair"], [f" {n}" for n in range(22)]]
     got = engine.choose(PROMPTS[:3], own)
     for prompt, choices, one in zip(PROMPTS, own, got, strict=False):
         assert one.logprobs == pytest.approx(scored_alone(reference, prompt, choices), abs=2e-3)

@@ -232,7 +232,8 @@ def _answered(carried: pa.Table, outcomes: Mapping[int, Outcome]) -> pa.Table:
 
     rows = []
     for own, prior in zip(answers(PLAN), answers(PRIOR), strict=True):
-        rows.append(asdict(own) | {"prior": prior.logprobs, "error": own.error or prior.error})
+        whole = own if prior.error is None else Answer(error=own.error or prior.error)
+        rows.append(asdict(whole) | {"prior": None if whole.error else prior.logprobs})
     table = carried.drop_columns([PLAN, PRIOR])
     for column in ANSWERED:
         table = table.append_column(column, pa.array([row[column.name] for row in rows], column.type))

@@ -36,12 +36,20 @@ class TokenizerReader:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
 
-@cache  # Ray's worker processes see many batches
-def load(where: str, chat: bool) -> TokenizerReader:
+@cache
+def load(where: str, chat: bool, trust: bool = False) -> TokenizerReader:
+    """The reader of a model.
+
+    Args:
+        trust: let the model's own code make its tokenizer.
+
+    Raises:
+        UserError: where there is no tokenizer, or no chat template and one is wanted.
+    """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust)
     except (OSError, ValueError) as error:
         raise cannot_load(where, error) from None
     if chat and not tokenizer.chat_template:

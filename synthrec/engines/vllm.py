@@ -41,7 +41,7 @@ class VLLM:
 
     def __init__(self, settings: EngineSettings) -> None:
         where = _model(settings)
-        self._reader = reader.load(where, settings.chat)
+        self._reader = _reader(where, settings)
         self._context = settings.context
         import vllm
         from vllm.exceptions import VLLMClientError
@@ -107,7 +107,7 @@ def processor(settings: EngineSettings) -> Callable[[ray.data.Dataset], ray.data
     dies is replaced by Ray, and its rows are asked again.
     """
     where = _model(settings)
-    reader.load(where, settings.chat)  # tells here, and not on a worker, of a model that is not there or cannot chat
+    _reader(where, settings)  # tells here, and not on a worker, of a model that is not there or cannot chat
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
     resources = settings.resources
@@ -130,7 +130,7 @@ def processor(settings: EngineSettings) -> Callable[[ray.data.Dataset], ray.data
         preprocess_map_kwargs=LIGHT,
         postprocess_map_kwargs=LIGHT,
     )
-    split = partial(_explode, where=where, chat=settings.chat, context=settings.context)
+    split = partial(_explode, where=where, settings=settings)
 
     def step(rows: ray.data.Dataset) -> ray.data.Dataset:
         blocks = rows.repartition(target_num_rows_per_block=resources.batch_size)
@@ -174,8 +174,14 @@ def bundles(settings: EngineSettings) -> list[dict[str, float]]:
     return [one] * resources.tensor_parallel
 
 
-def _explode(batch: pa.Table, where: str, chat: bool, context: int) -> pa.Table:
-    return explode(batch, reader.load(where, chat), context)
+def _explode(batch: pa.Table, where: str, settings: EngineSettings) -> pa.Table:
+    return explode(batch, _reader(where, settings), settings.context)
+
+
+def _reader(where: str, settings: EngineSettings) -> reader.TokenizerReader:
+    """Kept by a process, which sees many batches."""
+    options = settings.options
+    return reader.load(options.get("tokenizer", where), settings.chat, bool(options.get("trust_remote_code")))
 
 
 def _before(row: dict[str, Any]) -> dict[str, Any]:
