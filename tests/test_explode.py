@@ -170,6 +170,7 @@ def test_the_columns_are_the_same_whatever_the_rows_were(rows):
         ({"prompt": ""}, "0 tokens"),
         ({"prompt": "", "choices": ["a", "bc"]}, "0 tokens"),
         ({"prompt": "a" * CONTEXT}, f"{CONTEXT} tokens"),
+        ({"prompt": "a" * (CONTEXT - 1), "choices": ["a", "bc"]}, f"{CONTEXT} tokens"),
         ({"choices": []}, "must be choices"),
         ({"choices": ["a", ""]}, "must be choices"),
         ({"choices": ["a", None]}, "TypeError"),
@@ -193,6 +194,11 @@ def test_a_request_that_fails_or_is_lost_fails_its_row_alone():
     assert [one["error"] for one in got] == [None, "ValueError: no", "the engine gave no answer", None]
     assert got[1]["logprobs"] is None
     assert round_trip(rows, fail={0, 1, 2, 3, 4}).num_rows == 4
+
+
+def test_what_just_fits_is_asked():
+    got = round_trip([row(0, prompt="a" * (CONTEXT - 1)), row(1, prompt="a" * (CONTEXT - 2), choices=["a", "bc"])])
+    assert got["error"].to_pylist() == [None, None]
 
 
 def test_several_batches_in_one_block_keep_their_own_requests():
