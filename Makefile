@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VLLM := .venv-vllm
 
-.PHONY: help demo test slow vllm lint format bench docs constraints clean
+.PHONY: help demo test slow vllm peers lint format bench docs constraints clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,10 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt
 
 vllm: $(VLLM)/.ready  ## the tests of the vLLM engine, on its CPU build
 	$(VLLM)/bin/pytest -m vllm
+
+peers:  ## an environment with what the benchmarks compare with
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check distilabel==1.5.3 "setuptools<81" requests
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

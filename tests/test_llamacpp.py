@@ -9,8 +9,11 @@ token is in the prefix cache each time.
 
 from __future__ import annotations
 
+import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
+import jsonschema
 import pytest
 
 from synthrec.config import Engine
@@ -56,7 +59,7 @@ def say(engine, prompt, seed=1, **sampling):
 
 def judge(engine, language, review, choices=None):
     template, words, _ = REVIEWS[language]
-    (answer,) = engine.choose([template.format(review)], choices or words)
+    (answer,) = engine.choose([template.format(review)], [choices or words])
     assert answer.error is None
     assert answer.text is None
     return answer.logprobs
@@ -138,8 +141,8 @@ def test_lifting_the_choices_leaves_their_ratio_as_the_model_has_it(engine, lang
     sure = f"{words[0]}{words[0]}{words[0]}{words[0]}{words[0]}"  # the other word is all but ruled out
     gaps = []
     for prompt in [*(template.format(review) for review in reviews), sure]:
-        engine.choose([prompt], words)
-        (answer,) = engine.choose([prompt], words)
+        engine.choose([prompt], [words])
+        (answer,) = engine.choose([prompt], [words])
         ask = {"prompt": prompt, "n_predict": 1, "n_probs": 20_000, "temperature": 0}
         reply = engine._server.handle_completions(ask)
         top = {t["token"]: t["logprob"] for t in reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]}
@@ -157,23 +160,130 @@ def test_words_that_the_model_would_never_say_are_scored_too(engine):
 def test_answers_come_in_the_order_of_their_prompts(engine, language):
     template, words, _ = REVIEWS[language]
     prompts = [template.format("one two " * n) for n in (3, 0, 5, 1, 6, 2, 4)]
-    alone = [engine.choose([prompt], words)[0].prompt_tokens for prompt in prompts]
+    alone = [engine.choose([prompt], [words])[0].prompt_tokens for prompt in prompts]
     assert len(set(alone)) == len(prompts)  # each is known by its length
-    assert [answer.prompt_tokens for answer in engine.choose(prompts, words)] == alone
+    assert [answer.prompt_tokens for answer in engine.choose(prompts, [words] * len(prompts))] == alone
     written = engine.generate(prompts, Sampling(max_tokens=2), range(len(prompts)))
     assert [answer.prompt_tokens for answer in written] == alone
 
 
-@pytest.mark.parametrize(
-    ("choices", "wrong"),
-    [((" good", " absolutely not"), " absolutely not"), (("好吃得不得了", "差"), "好吃得不得了"), ((" good", ""), "")],
-)
-def test_a_choice_that_is_not_one_token_is_told(engine, choices, wrong):
-    for _ in range(2):  # it is not taken for checked once it has been refused
-        with pytest.raises(UserError) as told:
-            engine.choose([PROMPTS["en"]], choices)
-        assert repr(wrong) in told.value.problem
-        assert "shorter word" in told.value.hint
+# Choices of several tokens.
+
+
+def next_tokens(engine, prompt):
+    """What the model has of the token after a prompt: text -> log-probability, before any sampling."""
+    ask = {"prompt": prompt, "n_predict": 1, "n_probs": 300_000, "temperature": 0, "cache_prompt": True}
+    reply = engine._server.handle_completions(ask)
+    return {t["token"]: t["logprob"] for t in reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"]}
+
+
+# Choices, each as the tokens that the tokenizer makes of it.
+PHRASES = {"en": [[" good"], [" very", " good"], [" not", " at", " all"]], "zh": [["好"], ["非常", "好"], ["差"]]}
+
+
+@LANGUAGES
+def test_a_choice_of_several_tokens_has_the_sum_of_what_each_of_them_has(engine, language):
+    template, _, reviews = REVIEWS[language]
+    prompt, phrases = template.format(reviews[0]), PHRASES[language]
+    words = ["".join(parts) for parts in phrases]
+    (answer,) = engine.choose([prompt], [words])
+    assert (answer.text, answer.error) == (None, None)
+    assert sum(map(math.exp, answer.logprobs)) == pytest.approx(1)
+    sums = []
+    for parts in phrases:
+        ahead = ["".join(parts[:place]) for place in range(len(parts))]
+        sums.append(sum(next_tokens(engine, prompt + a)[part] for a, part in zip(ahead, parts, strict=True)))
+    for place in (1, 2):  # how many tokens are computed at once shifts a logit by some tenths
+        assert answer.logprobs[place] - answer.logprobs[0] == pytest.approx(sums[place] - sums[0], abs=0.5)
+    assert max(abs(one - sums[0]) for one in sums) > 2
+
+
+def test_prompts_with_choices_of_one_token_and_of_several_are_asked_in_one_call(engine):
+    template, words, reviews = REVIEWS["en"]
+    prompts = [template.format(review) for review in reviews]
+    own = [words, (" good", " not at all"), words[::-1], (" awful beyond words", " good", " bad")]
+    together = engine.choose(prompts, own)
+    for prompt, choices, answer in zip(prompts, own, together, strict=True):
+        (alone,) = engine.choose([prompt], [choices])
+        assert len(answer.logprobs) == len(choices)
+        assert answer.logprobs == pytest.approx(alone.logprobs, abs=0.5)
+    assert max(together[0].logprobs[0], together[2].logprobs[1]) > math.log(0.5)  # the happy one, whatever the order
+    assert together[0].completion_tokens == 1
+    assert together[3].completion_tokens > 4
+
+
+def test_signs_that_a_grammar_must_quote_are_scored(engine):
+    quoted = (' "so-so"', " back\\slash", " two\nlines")
+    (answer,) = engine.choose([PROMPTS["en"]], [quoted])
+    assert answer.error is None
+    assert sum(map(math.exp, answer.logprobs)) == pytest.approx(1)
+
+
+def test_a_choice_without_a_token_is_told_and_costs_its_prompt_alone(engine):
+    good, bad, none = engine.choose([PROMPTS["en"]] * 3, [(" good", " bad"), (" good", ""), ()])
+    assert good.logprobs
+    for wrong in (bad, none):
+        assert "none of them empty" in wrong.error
+        assert wrong.logprobs is None
+
+
+# Under a schema.
+
+
+def test_an_answer_under_a_schema_obeys_it(engine):
+    schema = {
+        "type": "object",
+        "properties": {
+            "colour": {"enum": ["red", "blue"]},
+            "pieces": {"type": "integer", "minimum": 1, "maximum": 99},
+            "quiet": {"type": "boolean"},
+        },
+        "required": ["colour", "pieces", "quiet"],
+        "additionalProperties": False,
+    }
+    prompts = [f"{PROMPTS['en']} a kettle.\nAs JSON:", f"{PROMPTS['zh']}水壶。\nJSON：", "It rains."]
+    # A stop string inside the object does not cut it.
+    answers = engine.generate(prompts, Sampling(max_tokens=60, stop=('"',), schema=json.dumps(schema)), [1, 2, 3])
+    for answer in answers:
+        jsonschema.validate(json.loads(answer.text), schema)
+
+
+# Threads.
+
+
+def test_two_threads_that_ask_at_once_get_what_one_gets(engine):
+    template, words, reviews = REVIEWS["en"]
+
+    def both(review):
+        prompt = template.format(review)
+        told = say(engine, prompt, max_tokens=3)
+        (scored,) = engine.choose([prompt], [(*words, " not at all")])
+        return told.prompt_tokens, told.text, max(zip(scored.logprobs, words, strict=False))[1]
+
+    alone = [both(review) for review in reviews[:2]]  # of which the model is sure
+    assert alone[0] != alone[1]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(both, reviews[:2])) == alone
+
+
+# Chats.
+
+
+def test_a_chat_is_asked_in_turns_and_its_choices_open_the_answer(engine):
+    settings = {"context": 256, "chat": True, "resources": {"slots": 1, "threads": 1}}
+    chat = load(Engine.model_validate(settings))
+    ask = "Is rain wet? Answer yes or no."
+    turns = f"<start_of_turn>user\n{ask}<end_of_turn>\n<start_of_turn>model\n"
+    (scored,) = chat.choose([ask], [(" yes", " no")])
+    (forced,) = chat.choose([ask], [(" yes", " not at all")])
+    said = say(chat, ask, max_tokens=4)
+    chat.close()
+    bare = next_tokens(engine, turns)
+    assert scored.logprobs[0] - scored.logprobs[1] == pytest.approx(bare["yes"] - bare["no"], abs=0.5)
+    parts = [next_tokens(engine, turns + a)[b] for a, b in (("", "not"), ("not", " at"), ("not at", " all"))]
+    assert forced.logprobs[0] - forced.logprobs[1] == pytest.approx(bare["yes"] - sum(parts), abs=0.5)
+    assert said.text == say(engine, turns, max_tokens=4).text
+    assert said.prompt_tokens == scored.prompt_tokens == forced.prompt_tokens == say(engine, turns).prompt_tokens
 
 
 # Faults.
@@ -182,20 +292,21 @@ def test_a_choice_that_is_not_one_token_is_told(engine, choices, wrong):
 def test_a_prompt_longer_than_the_context_fails_alone(engine):
     long = "水" * 400
     written = engine.generate([PROMPTS["en"], long, PROMPTS["zh"]], Sampling(max_tokens=3, stop=()), [1, 2, 3])
-    chosen = engine.choose([PROMPTS["en"], long, PROMPTS["zh"]], (" good", " bad"))
-    for good, bad, other in (written, chosen):
+    asked = [PROMPTS["en"], long, PROMPTS["zh"]]
+    chosen, forced = (engine.choose(asked, [words] * 3) for words in ((" good", " bad"), (" good", " not at all")))
+    for good, bad, other in (written, chosen, forced):
         assert "context" in bad.error
         assert (bad.text, bad.logprobs, bad.prompt_tokens, bad.completion_tokens) == (None, None, 0, 0)
         assert good.error is other.error is None
     assert written[0].text
     assert written[2].text
     assert chosen[0].logprobs
-    assert chosen[2].logprobs
+    assert forced[2].logprobs
 
 
 def test_no_prompts_give_no_answers(engine):
     assert engine.generate([], Sampling(), []) == []
-    assert engine.choose([], (" good", " bad")) == []
+    assert engine.choose([], []) == []
 
 
 def test_a_model_file_that_is_not_there_is_told(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -25,6 +26,7 @@ CONTEXT = 128
 # A window less than half of the shared prefix, and one that holds each prompt but not what is written after it.
 WINDOWS = {"sliding": 12, "wide": 54}
 CHOICES = (" good", " bad", "好", "差")
+PHRASES = (" good", " wonderful beyond words", "好", "好吃得不得了")  # of one token, and of several
 
 HEAD = "Shop reviews, judged.\nReview: it broke at once\nJudged: bad\n评价：很好\n判断：好\n"
 TAILS = [
@@ -88,11 +90,27 @@ def tokens(tiny, text):
     return tiny.tokenizer(text, return_tensors="pt").input_ids
 
 
+def tail(tiny, choice):
+    """A choice's tokens after text."""
+    before = tokens(tiny, "Answer:").shape[1]
+    return tokens(tiny, "Answer:" + choice)[0, before:].tolist()
+
+
 @torch.no_grad()
-def choose_alone(tiny, prompt, choices):
-    """A plain forward of the whole prompt, with no cache, padding or batch."""
-    wanted = [int(tokens(tiny, "Answer:" + choice)[0, -1]) for choice in choices]
-    return tiny.model(tokens(tiny, prompt)).logits[0, -1, wanted].log_softmax(-1).tolist()
+def choose_alone(tiny, prompt, choices, head=None):
+    """Plain forwards, with no cache, padding or batch: of the prompt, then with one more token of the choice."""
+    head = tokens(tiny, prompt)[0].tolist() if head is None else head
+    sums = []
+    for own in (tail(tiny, choice) for choice in choices):
+        reads = [torch.tensor([head + own[:place]]) for place in range(len(own))]
+        scores = [tiny.model(ids).logits[0, -1].log_softmax(-1) for ids in reads]
+        sums.append(sum(float(line[token]) for line, token in zip(scores, own, strict=True)))
+    return torch.tensor(sums).log_softmax(-1).tolist()
+
+
+def choose(tiny, prompts, choices):
+    """The same choices for each prompt."""
+    return tiny.engine.choose(prompts, [choices] * len(prompts))
 
 
 @torch.no_grad()
@@ -127,7 +145,7 @@ def test_prompts_are_what_the_tests_need(tiny):
 
 @PROMPTS
 def test_choices_are_scored_as_by_a_plain_forward_of_each_prompt_alone(tiny, batch, prompts):
-    answers = tiny.engine.choose(prompts, CHOICES)
+    answers = choose(tiny, prompts, CHOICES)
     for prompt, answer in zip(prompts, answers, strict=True):
         assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES), abs=1e-4)
         assert answer.prompt_tokens == tokens(tiny, prompt).shape[1]
@@ -138,16 +156,32 @@ def test_one_prompt_a_repeated_prompt_and_a_new_prefix_are_scored_alike(tiny):
     # One after the other: the prefix that is kept between calls is now the whole prompt but a token, now another's.
     other = [HEAD.replace("broke", "leaks") + tail for tail in TAILS[:2]]
     for prompts in ([SHARED[0]], [SHARED[1]] * 3, SHARED[:2], other, SHARED[:2], ["x"], SHARED[:2]):
-        for prompt, answer in zip(prompts, tiny.engine.choose(prompts, CHOICES[:2]), strict=True):
+        for prompt, answer in zip(prompts, choose(tiny, prompts, CHOICES[:2]), strict=True):
             assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES[:2]), abs=1e-4)
 
 
-@pytest.mark.parametrize("wrong", [" wonderful beyond words", "", "好吃得不得了"])
-def test_a_choice_that_is_not_one_token_is_told(tiny, wrong):
-    with pytest.raises(UserError) as told:
-        tiny.engine.choose(["x"], (" good", wrong))
-    assert repr(wrong) in told.value.problem
-    assert "shorter word" in told.value.hint
+@PROMPTS
+def test_choices_of_several_tokens_are_scored_by_the_sum_along_each(tiny, batch, prompts):
+    assert {len(tail(tiny, one)) > 1 for one in PHRASES} == {True, False}
+    for prompt, answer in zip(prompts, choose(tiny, prompts, PHRASES), strict=True):
+        assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, PHRASES), abs=1e-4)
+        assert answer.prompt_tokens == tokens(tiny, prompt).shape[1]
+        assert (answer.text, answer.error) == (None, None)
+
+
+def test_each_prompt_has_choices_of_its_own(tiny, batch):
+    own = [CHOICES, PHRASES, CHOICES[2:], PHRASES[1:], (" bad", " good", " broke at once"), PHRASES[::-1], CHOICES[:1]]
+    for prompt, words, answer in zip(SHARED, own, tiny.engine.choose(SHARED, own), strict=True):
+        assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, words), abs=1e-4)
+
+
+def test_a_choice_without_a_token_is_told_and_costs_its_prompt_alone(tiny):
+    good, bad, none, other = tiny.engine.choose(SHARED[:4], [CHOICES, (" good", ""), (), PHRASES])
+    for wrong in (bad, none):
+        assert "none of them empty" in wrong.error
+        assert wrong.logprobs is None
+    assert good.logprobs == pytest.approx(choose_alone(tiny, SHARED[0], CHOICES), abs=1e-4)
+    assert other.logprobs == pytest.approx(choose_alone(tiny, SHARED[3], PHRASES), abs=1e-4)
 
 
 # Writing.
@@ -228,6 +262,60 @@ def test_first_words_are_sampled_as_often_as_the_model_has_them(tiny):
         assert texts[text] / many == pytest.approx(share, abs=4 * (share * (1 - share) / many) ** 0.5 + 1e-3)
 
 
+# Threads.
+
+
+def test_two_threads_that_ask_at_once_get_what_one_gets(tiny):
+    greedy = Sampling(max_tokens=8, stop=())
+
+    def both(prompts):
+        written = [answer.text for answer in tiny.engine.generate(prompts, greedy, range(len(prompts)))]
+        return written, [answer.logprobs for answer in choose(tiny, prompts, PHRASES)]
+
+    asked = [SHARED, APART] * 3
+    alone = [both(prompts) for prompts in asked]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(both, asked))
+    for (texts, scores), (wanted, expected) in zip(together, alone, strict=True):
+        assert texts == wanted
+        assert scores == [pytest.approx(one, abs=1e-4) for one in expected]
+
+
+# Chats.
+
+TEMPLATE = "{% for turn in messages %}<s>{{ turn.content }}</s>{% endfor %}{% if add_generation_prompt %}<s>{% endif %}"
+
+
+def chatting(tiny, folder, template):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    tiny.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    settings = {"kind": "transformers", "model": str(folder), "dtype": "float32", "context": CONTEXT, "chat": True}
+    return load(Engine.model_validate(settings | {"resources": {"threads": 1}}))
+
+
+def test_a_chat_s_prompt_is_a_turn_and_its_choices_open_the_answer(tiny, tmp_path):
+    engine = chatting(tiny, tmp_path, TEMPLATE)
+    words = (" good", "bad", " wonderful beyond words")
+    answers = engine.choose(SHARED[:3], [words] * 3)
+    written = engine.generate(SHARED[:3], Sampling(max_tokens=6, stop=()), [0] * 3)
+    for prompt, scored, said in zip(SHARED, answers, written, strict=False):
+        turn = [1, *tokens(tiny, prompt)[0].tolist(), 2, 1]
+        assert scored.prompt_tokens == said.prompt_tokens == len(turn)
+        expected = choose_alone(tiny, "", [word.strip() for word in words], turn)
+        assert scored.logprobs == pytest.approx(expected, abs=1e-4)
+        ids = torch.tensor([turn])
+        out = tiny.model.generate(ids, do_sample=False, max_new_tokens=6, attention_mask=torch.ones_like(ids))
+        assert said.text == tiny.tokenizer.decode(out[0, len(turn) :], skip_special_tokens=True)
+
+
+def test_a_model_that_cannot_chat_is_told(tiny, tmp_path):
+    engine = chatting(tiny, tmp_path, None)
+    with pytest.raises(UserError, match="no chat template"):
+        engine.generate(["x"], Sampling(), [1])
+
+
 # Faults.
 
 
@@ -235,29 +323,33 @@ def test_a_prompt_longer_than_the_context_fails_alone(tiny, batch):
     long = "水 x" * CONTEXT
     for prompts in ([SHARED[0], long, SHARED[3]], [long], [*APART, long]):
         written = tiny.engine.generate(prompts, Sampling(max_tokens=4, stop=()), range(len(prompts)))
-        chosen = tiny.engine.choose(prompts, CHOICES)
-        for prompt, said, scored in zip(prompts, written, chosen, strict=True):
-            if prompt == long:
-                assert f"the context holds {CONTEXT}" in said.error == scored.error
-                assert said.text is scored.logprobs is None
-            else:
-                assert said.text == write_alone(tiny, prompt, 4)
-                assert scored.logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES), abs=1e-4)
+        for words in (CHOICES, PHRASES):
+            chosen = choose(tiny, prompts, words)
+            for prompt, said, scored in zip(prompts, written, chosen, strict=True):
+                if prompt == long:
+                    assert f"the context holds {CONTEXT}" in said.error
+                    assert f"the context holds {CONTEXT}" in scored.error
+                    assert said.text is scored.logprobs is None
+                else:
+                    assert said.text == write_alone(tiny, prompt, 4)
+                    assert scored.logprobs == pytest.approx(choose_alone(tiny, prompt, words), abs=1e-4)
 
 
-def test_a_prompt_without_a_token_fails_alone(tiny):
-    written = tiny.engine.generate([SHARED[0], "", SHARED[3]], Sampling(max_tokens=4, stop=()), [1, 2, 3])
-    chosen = tiny.engine.choose([SHARED[0], "", SHARED[3]], CHOICES)
-    assert "0 tokens" in written[1].error == chosen[1].error
+@pytest.mark.parametrize("words", [CHOICES, PHRASES], ids=["one token", "several"])
+def test_a_prompt_without_a_token_fails_alone(tiny, words):
+    prompts = [SHARED[0], "", SHARED[3]]
+    written = tiny.engine.generate(prompts, Sampling(max_tokens=4, stop=()), [1, 2, 3])
+    chosen = choose(tiny, prompts, words)
+    assert "0 tokens" in written[1].error
+    assert "0 tokens" in chosen[1].error
     for place in (0, 2):
-        prompt = [SHARED[0], "", SHARED[3]][place]
-        assert written[place].text == write_alone(tiny, prompt, 4)
-        assert chosen[place].logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES), abs=1e-4)
+        assert written[place].text == write_alone(tiny, prompts[place], 4)
+        assert chosen[place].logprobs == pytest.approx(choose_alone(tiny, prompts[place], words), abs=1e-4)
 
 
 def test_no_prompts_give_no_answers(tiny):
     assert tiny.engine.generate([], Sampling(), []) == []
-    assert tiny.engine.choose([], CHOICES) == []
+    assert tiny.engine.choose([], []) == []
 
 
 def test_the_embedded_model_is_not_one_of_transformers():

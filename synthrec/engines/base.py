@@ -37,6 +37,11 @@ def normalised(logprobs: Sequence[float]) -> tuple[float, ...]:
     return tuple(value - total for value in logprobs)
 
 
+def no_choice(choices: Sequence[str]) -> str:
+    """What is wrong with choices of which one has no tokens, or which are not there."""
+    return f"there must be choices, and none of them empty: {list(choices)}"[:500]
+
+
 class Engine(Protocol):
     """One bad prompt gives an Answer with an error; an engine that cannot work at all raises.
 

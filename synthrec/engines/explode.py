@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from synthrec.engines.base import Answer, Sampling, normalised
+from synthrec.engines.base import Answer, Sampling, no_choice, normalised
 
 ASKED = ("prompt", "choices", "blank", "sampling", "seed")  # columns that a row loses
 ANSWERED = (  # columns that it gains
@@ -99,7 +99,7 @@ class Planner:
         head = self._reader.head(prompt)
         tails = [self._reader.tail(choice) for choice in choices]
         if not tails or not all(tails):
-            return Plan(error=f"there must be choices, and none of them empty: {list(choices)}"[:500])
+            return Plan(error=no_choice(choices))
         if wrong := self._misfit(len(head) and len(head) + max(map(len, tails)) - 1):
             return Plan(error=wrong)
         asked: dict[tuple[int, ...], dict[int, None]] = {}  # after these tokens: the tokens to score, in order

@@ -12,7 +12,7 @@ from typing import Any
 
 from synthrec import models
 from synthrec.config import Engine as EngineSettings
-from synthrec.engines.base import Answer, Sampling, normalised
+from synthrec.engines.base import Answer, Sampling, no_choice, normalised
 from synthrec.errors import UserError
 from synthrec.schema import row_id
 
@@ -69,6 +69,8 @@ class LlamaCpp:
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
         def score(prompt: str, words: Sequence[str]) -> Answer:
             words = [word.lstrip(" ") for word in words] if self._chat else words
+            if not words or not all(words):
+                return Answer(error=no_choice(words))
             how = self._next_token if all(map(self._is_single, words)) else self._forced
             return self._safe(lambda: how(prompt, words))
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from synthrec.config import Engine as EngineSettings
-from synthrec.engines.base import Answer, Sampling, normalised
+from synthrec.engines.base import Answer, Sampling, no_choice, normalised
 from synthrec.engines.hub import BATCH, cut, listed, open_model, sample
+from synthrec.errors import UserError
 
 
 class Seq2Seq:
@@ -20,7 +21,7 @@ class Seq2Seq:
 
         self._torch, self._device, self._tokenizer, self._model = open_model(settings, AutoModelForSeq2SeqLM)
         self._context = settings.context
-        self._start = self._model.config.decoder_start_token_id
+        self._start = _start(self._model.generation_config, settings.model)
         self._lock = threading.Lock()  # one batch at a time fills the cores
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
@@ -29,10 +30,16 @@ class Seq2Seq:
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
         def score(ids: list[list[int]], rows: list[int]) -> list[Answer]:
             state, mask = self._encoded(ids)
-            return [
-                Answer(logprobs=normalised(self._scores(state, mask, place, choices[row])), prompt_tokens=len(own))
-                for place, (own, row) in enumerate(zip(ids, rows, strict=True))
-            ]
+            found = []
+            for place, (own, row) in enumerate(zip(ids, rows, strict=True)):
+                # An answer begins with a choice: there is nothing for it to be spaced from.
+                tails = [self._tokenizer(w.strip(" "), add_special_tokens=False).input_ids for w in choices[row]]
+                if tails and all(tails):
+                    sums = self._scores(state, mask, place, tails)
+                    found.append(Answer(logprobs=normalised(sums), prompt_tokens=len(own)))
+                else:
+                    found.append(Answer(error=no_choice(choices[row])))
+            return found
 
         return self._each(prompts, score)
 
@@ -58,19 +65,17 @@ class Seq2Seq:
         mask = self._torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=self._device)
         return self._model.get_encoder()(input_ids=tokens, attention_mask=mask).last_hidden_state, mask
 
-    def _scores(self, state: Any, mask: Any, place: int, words: Sequence[str]) -> list[float]:
+    def _scores(self, state: Any, mask: Any, place: int, tails: list[list[int]]) -> list[float]:
         """Sums of the log-probabilities of each choice's tokens, decoded after one row's prompt."""
         torch = self._torch
-        # An answer begins with a choice: there is nothing for it to be spaced from.
-        tails = [self._tokenizer(word.strip(" "), add_special_tokens=False).input_ids for word in words]
         width = max(map(len, tails))
-        inputs = torch.tensor([[self._start, *t[:-1], *[0] * (width - len(t))] for t in tails], device=self._device)
+        inputs = torch.tensor([[*self._start, *t[:-1], *[0] * (width - len(t))] for t in tails], device=self._device)
         out = self._model(
             encoder_outputs=(state[place : place + 1].expand(len(tails), -1, -1),),
             attention_mask=mask[place : place + 1].expand(len(tails), -1),
             decoder_input_ids=inputs,
         )
-        scores = out.logits.float().log_softmax(-1)
+        scores = out.logits[:, len(self._start) - 1 :].float().log_softmax(-1)
         return [float(line[range(len(t)), t].sum()) for line, t in zip(scores, tails, strict=True)]
 
     def _write(self, ids: list[list[int]], sampling: Sampling, seeds: list[int]) -> list[Answer]:
@@ -81,7 +86,7 @@ class Seq2Seq:
         texts = [""] * len(ids)
         alive = list(range(len(ids)))
         ends = set(listed(self._model.generation_config.eos_token_id))
-        last = torch.full((len(ids), 1), self._start, device=self._device)
+        last = torch.tensor([self._start] * len(ids), device=self._device)
         cache = None
         for _ in range(sampling.max_tokens):
             out = self._model(
@@ -115,3 +120,11 @@ class Seq2Seq:
             Answer(text=text, prompt_tokens=len(own), completion_tokens=len(some))
             for text, own, some in zip(texts, ids, written, strict=True)
         ]
+
+
+def _start(given: Any, model: str) -> list[int]:
+    """The tokens that an answer stands after: the decoder's first, and the one that BART and its kin always write."""
+    first = given.decoder_start_token_id if given.decoder_start_token_id is not None else given.bos_token_id
+    if first is None:
+        raise UserError(f"{model} does not say how its answers begin", "set decoder_start_token_id in its config.json")
+    return [*listed(first), *listed(given.forced_bos_token_id)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from synthrec.config import Engine as EngineSettings
-from synthrec.engines.base import Answer, Sampling, normalised
+from synthrec.engines.base import Answer, Sampling, no_choice, normalised
 from synthrec.engines.hub import BATCH, chat_ids, cut, listed, open_model, sample
 
 # Rows of tokens, how many of them all rows begin with, which rows they are -> their answers.
@@ -40,9 +40,10 @@ class Transformers:
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
         heads = self._ids(prompts)
         tails = [[self._continued(word) for word in words] for words in choices]
-        short = [row for row, some in enumerate(tails) if all(len(tail) == 1 for tail in some)]
-        long = [row for row in range(len(tails)) if row not in set(short)]
-        answers: list[Answer] = [Answer()] * len(heads)
+        fit = [row for row, some in enumerate(tails) if some and all(some)]
+        short = [row for row in fit if all(len(tail) == 1 for tail in tails[row])]
+        long = sorted({*fit} - {*short})
+        answers = [Answer(error=no_choice(words)) for words in choices]
         with self._lock:
             for rows, how in ((short, self._next_token), (long, self._whole)):
                 got = how([heads[r] for r in rows], [tails[r] for r in rows]) if rows else []
@@ -100,7 +101,8 @@ class Transformers:
             return found
 
         # The last `longest` tokens of a row are not taken for a shared prefix: their scores are wanted.
-        got = iter(self._each([heads[row] + tail for row, tail in pairs], score, 0, spare=longest))
+        # An empty prompt stays empty, and is told: the first token after nothing has no score.
+        got = iter(self._each([heads[row] and heads[row] + tail for row, tail in pairs], score, 0, spare=longest))
         answers = []
         for head, some in zip(heads, tails, strict=True):
             parts = [next(got) for _ in some]

@@ -1,0 +1,25 @@
+"""Run by a Python that has distilabel: rows a second of its pipeline around a step that does nothing."""
+
+import json
+import sys
+import time
+
+from distilabel.pipeline import Pipeline
+from distilabel.steps import LoadDataFromDicts, StepInput, step
+
+
+@step(inputs=["prompt"], outputs=["text"])
+def noop(inputs: StepInput):  # type: ignore[no-untyped-def]
+    for row in inputs:
+        row["text"] = row["prompt"]
+    yield inputs
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1])
+    start = time.monotonic()
+    with Pipeline(name="noop") as pipeline:
+        load = LoadDataFromDicts(data=[{"prompt": f"kettle {i}"} for i in range(count)], batch_size=1000)
+        load >> noop(input_batch_size=1000)
+    pipeline.run(use_cache=False)
+    print(json.dumps({"rows_per_s": count / (time.monotonic() - start)}))

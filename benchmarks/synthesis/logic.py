@@ -1,0 +1,122 @@
+"""The pipeline's own logic, with the fake engine: a no-op beside distilabel's, more actors, many rows, long rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.synthesis.runs import Run, answers, only, products
+from synthrec import cluster
+
+PEER = Path(__file__).with_name("distilabel_noop.py")
+ACTORS = (1, 2, 4, 8, 16)
+
+
+def noop(folder: Path, peer: str) -> dict[str, Any]:
+    """Answers a second of the whole stage with an engine that does nothing; distilabel's own, start included."""
+    cluster.start()
+    rows = 50_000
+    seconds, figures = _fake(folder, rows, {"seconds": 0}, {"batch_size": 1024}).seconds()
+    ours = answers(figures) / seconds
+    result: dict[str, Any] = {"noop_rows": rows, "noop_per_s": ours, "distilabel_per_s": None}
+    if Path(peer).is_file():
+        told = subprocess.run([peer, str(PEER), "5000"], capture_output=True, text=True, check=True)
+        result["distilabel_per_s"] = json.loads(told.stdout.splitlines()[-1])["rows_per_s"]
+    return result
+
+
+def scaling(folder: Path, peer: str) -> dict[str, Any]:
+    """Answers a second of 1 to 16 actors over four nodes, each answer taking a set time; fixed costs taken off."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
+    for _ in range(3):
+        nodes.add_node(num_cpus=6)
+    cluster.start(address=nodes.address, include_dashboard=False)
+    engine = {"seconds": 0.04}  # 25 answers a second and actor
+    rates = {}
+    for actors in ACTORS:
+        layout = {"actors": [actors, actors], "batch_size": 32}
+        many = 1600 * actors
+        run = _fake(folder, many, engine, layout)
+        little, few = run.seconds(f"synthesize.tasks.queries.max_products={64 * actors}")
+        whole, all_ = run.seconds()
+        rates[actors] = (answers(all_) - answers(few)) / (whole - little)
+    import ray
+
+    ray.shutdown()
+    nodes.shutdown()
+    return {
+        "per_s_by_actors": {str(k): v for k, v in rates.items()},
+        "ideal_per_s_an_actor": 1 / engine["seconds"],
+        "efficiency_by_actors": {str(k): v / (k * rates[1]) for k, v in rates.items()},
+    }
+
+
+def memory(folder: Path, peer: str) -> dict[str, Any]:
+    """The driver's memory above what it has at its start, at its highest, for more and more rows."""
+    cluster.start()
+    _fake(folder, 1000, {}, {}).seconds()  # what Ray and its libraries take at all
+    peaks = {}
+    for rows in (10_000, 100_000, 1_000_000):
+        run = _fake(folder, rows, {}, {"batch_size": 4096})
+        with Peak() as peak:
+            seconds, _ = run.seconds()
+        peaks[rows] = {"peak_mb": peak.mb, "above_start_mb": peak.mb - peak.before, "rows_per_s": rows / seconds}
+    return {"driver_memory": {str(k): v for k, v in peaks.items()}}
+
+
+def skew(folder: Path, peer: str) -> dict[str, Any]:
+    """One prompt in a hundred takes 20 times as long: answers a second, for the work that they are, against none."""
+    cluster.start()
+    rows = 6000
+    layout = {"batch_size": 64}
+    even = {"seconds": 0.02, "parallel": 8}
+    found = []
+    for options in (even, even | {"long_every": 100, "long_factor": 20}):
+        run = _fake(folder, rows, options, layout)
+        little, few = run.seconds("synthesize.tasks.queries.max_products=64")
+        whole, all_ = run.seconds()
+        found.append((answers(all_) - answers(few)) / (whole - little))
+    work = 1 + (20 - 1) / 100  # of the mean prompt
+    return {"even_per_s": found[0], "skewed_per_s": found[1], "skew_costs": 1 - found[1] * work / found[0]}
+
+
+def _fake(folder: Path, rows: int, options: dict[str, Any], layout: dict[str, Any]) -> Run:
+    catalogue = folder / f"products-{rows}"
+    if not catalogue.exists():
+        products(catalogue, rows)
+    engine = {"kind": "fake", "options": options, "resources": {"cpus": 1, **layout}}
+    return Run(
+        folder / f"fake-{rows}",
+        (
+            "sources=" + json.dumps({"products": {"path": str(catalogue)}}),
+            f"synthesize.engine={json.dumps(engine)}",
+            only(queries={"per_product": 1}),
+        ),
+    )
+
+
+class Peak:
+    """The highest resident memory of this process while the block runs, in MB; `before` is what it was at its start."""
+
+    def __enter__(self) -> Peak:
+        self._process = psutil.Process()
+        self.before = self.mb = self._process.memory_info().rss / 1e6
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self.mb = max(self.mb, self._process.memory_info().rss / 1e6)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
