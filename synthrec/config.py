@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -14,6 +14,7 @@ from synthrec.errors import UserError
 PiiKind = Literal["email", "phone", "resident_id", "bank_card", "address", "order_no"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Values = Annotated[list[str], Field(min_length=1)]
 
 
 class Settings(BaseModel):
@@ -205,7 +206,7 @@ class OwnTask(Settings):
     labels: dict[str, list[str]] | list[str] | None = Field(
         None, description="to choose among, the same for all languages or by language; null: the LLM writes"
     )
-    fields: dict[str, Literal["string", "number", "integer", "boolean"] | list[str]] | None = Field(
+    fields: dict[str, Literal["string", "number", "integer", "boolean"] | Values] | None = Field(
         None, description="typed fields to write: name: type, or the values allowed; null: plain text"
     )
     temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="0: the likeliest answer, always the same")
@@ -224,6 +225,8 @@ class OwnTask(Settings):
             raise ValueError("labels are chosen and fields are written: give one of them")
         if isinstance(self.labels, dict) and len({len(words) for words in self.labels.values()}) > 1:
             raise ValueError("labels: each language needs a word for each label, in the same order")
+        if isinstance(self.labels, dict) and (silent := set(self.prompt) - set(self.labels)):
+            raise ValueError(f"labels: no words in {', '.join(sorted(silent))}, which has a prompt")
         return self
 
 
@@ -419,7 +422,7 @@ def commented(values: dict[str, Any], model: type[BaseModel] = Config, indent: s
 
 def _group(annotation: Any) -> type[BaseModel] | None:
     """The group of settings that a field holds, if it holds one."""
-    options = (annotation, *get_args(annotation))
+    options = (annotation, *(() if get_origin(annotation) is dict else get_args(annotation)))
     return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
@@ -456,12 +459,14 @@ def _explain(path: str, error: ValidationError) -> tuple[str, str]:
 
 
 def _known(loc: tuple[Any, ...]) -> list[str]:
-    model: Any = Config
+    annotation: Any = Config
     for part in loc:
-        fields = getattr(model, "model_fields", {})
-        if part not in fields:
+        if get_origin(annotation) is dict:  # of groups that the user names
+            annotation = get_args(annotation)[1]
+            continue
+        model = _group(annotation)
+        if model is None or part not in model.model_fields:
             return []
-        model = _group(fields[part].annotation)
-        if model is None:
-            return []
-    return list(model.model_fields)
+        annotation = model.model_fields[part].annotation
+    model = _group(annotation)
+    return [] if model is None else list(model.model_fields)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from synthrec.config import Config, commented, defaults, load
+from synthrec.config import Config, Tasks, commented, defaults, load
 from synthrec.errors import UserError
 
 LEAST = {"name": "shop", "run_dir": "runs/shop", "sources": {"products": {"path": "products.jsonl"}}}
@@ -45,6 +45,16 @@ def test_defaults_are_valid_settings_and_load_again_as_themselves(write):
     assert load(write(values)).model_dump(mode="json") == values
 
 
+OWN = {"problem": {"reads": "review", "labels": {"en": ["late", "broken"], "zh": ["晚到", "坏了"]}}}
+
+
+@pytest.mark.parametrize("own", [{}, OWN])
+def test_what_is_printed_is_a_config_of_the_same_settings(write, own):
+    """`synthrec config > shop.yaml` is how a config begins."""
+    values = load(write(LEAST | {"synthesize": {"own_tasks": own}})).model_dump(mode="json")
+    assert load(write(commented(values))).model_dump(mode="json") == values
+
+
 def test_the_config_that_the_readme_shows_is_valid(store, write):
     shown = re.findall(
         r"^```yaml\n(.*?)^```", (store.parents[1] / "README.md").read_text(encoding="utf-8"), re.M | re.S
@@ -75,6 +85,7 @@ def test_the_configs_that_ship_are_valid(store):
         ({"synthesize": {"engine": {"modle": "x"}}}, "synthesize.engine.modle", "model"),
         ({"evaluate": {"next_item": {"path": "x", "histroy": "h"}}}, "evaluate.next_item.histroy", "history"),
         ({"sources": {"products": {"path": "x", "colums": {}}}}, "sources.products.colums", "columns"),
+        ({"synthesize": {"own_tasks": {"a": {"raeds": "review"}}}}, "synthesize.own_tasks.a.raeds", "reads"),
     ],
 )
 def test_an_unknown_key_is_named_with_the_nearest_known_one(write, change, key, near):
@@ -101,6 +112,8 @@ def test_an_unknown_key_like_no_other_lists_the_keys_there(write):
         ({"sources": {"products": {"path": "x", "format": "xml"}}}, "sources.products.format", "'xml'"),
         ({"privacy": {"kinds": ["email", "shoe_size"]}}, "privacy.kinds.1", "'shoe_size'"),
         ({"name": "../up"}, "name", "'../up'"),
+        ({"curate": {"calibration": "some"}}, "curate.calibration", "'some'"),
+        ({"synthesize": {"tasks": {"intent": {"candidates": 1}}}}, "synthesize.tasks.intent.candidates", "1"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key(write, change, key, value):
@@ -175,6 +188,13 @@ def test_an_override_can_switch_a_task_off(write):
     config = load(write(given), ["synthesize.tasks.sentiment=null"])
     assert config.synthesize.tasks.sentiment is None
     assert config.synthesize.tasks.queries is not None
+
+
+@pytest.mark.parametrize("name", list(Tasks.model_fields))
+def test_an_override_can_switch_any_task_on(write, name):
+    config = load(write(LEAST | {"synthesize": {"tasks": {}}}), [f"synthesize.tasks.{name}={{}}"])
+    on = {one for one in Tasks.model_fields if getattr(config.synthesize.tasks, one) is not None}
+    assert on == {name}
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from label_rows import LABELS, TITLES, aids, config, query, scored
 
-from synthrec import console, schema
-from synthrec.config import Config
-from synthrec.curation import STEPS, Aids
-from synthrec.curation.calibrate import batch_calibration
+from synthrec import schema
+from synthrec.curation import STEPS
 from synthrec.curation.clean import copies, normalise, well_formed
 from synthrec.curation.dedup import duplicates, repeated_ids
 from synthrec.curation.relevance import scored_relevant
@@ -27,32 +25,6 @@ from synthrec.storage import Folder
 from synthrec.tasks import TASKS
 
 unhurried = settings(deadline=None)  # the machine may be busy
-
-TITLES = {"k1": "Tarrow Cast Iron Skillet, 10.25 in", "k2": "Tarrow Red Kettle", "k3": "橡奔 狗狗防水雨衣 中号"}
-
-
-def config(**wanted):
-    values = {"name": "x", "run_dir": "x", "sources": {"products": {"path": "x"}}, "curate": wanted}
-    return Config.model_validate(values)
-
-
-def aids(products=None, relevance=None, **wanted):
-    known = products or {i: {"product_id": i, "title": title, "text": title} for i, title in TITLES.items()}
-    return Aids(config(**wanted), known, relevance or {}, console.Meter("curate", None, "texts", None))
-
-
-def query(text, product_id="k1", number=0, language="en", label="colour: red"):
-    made = {"id": f"q{number:03d}", "request_id": f"r{number}", "task": "queries", "language": language}
-    return made | {"text": text, "product_id": product_id, "label": label, "model": "m"}
-
-
-def scored(number, logits, language="en", task="sentiment", **more):
-    total = sum(map(math.exp, logits))
-    scores = [math.exp(x) / total for x in logits]
-    best = max(range(len(scores)), key=scores.__getitem__)
-    made = {"id": f"s{number:03d}", "request_id": f"r{number}", "task": task, "language": language, "model": "m"}
-    made |= {"text": f"text {number}", "product_id": "k1", "label": TASKS[task].labels[best]}
-    return made | {"score": scores[best], "scores": scores} | more
 
 
 def reason(step, row, **wanted):
@@ -240,77 +212,30 @@ def test_every_query_is_kept_or_refused_with_a_reason(step, rows, data):
 
 
 @pytest.mark.parametrize("step", [s for s in STEPS if s.task != "queries"], ids=lambda s: f"{s.task} {s.name}")
-@given(
-    logits=st.lists(st.tuples(st.floats(-30, 30), st.floats(-30, 30), st.sampled_from(["en", "zh"])), max_size=12),
-)
+@pytest.mark.parametrize("how", ["batch", "contextual", "none"])
+@given(data=st.data())
 @unhurried
-def test_every_scored_row_is_kept_with_scores_that_are_probabilities(step, logits):
-    rows = [scored(n, pair, language, step.task) for n, (*pair, language) in enumerate(logits)]
-    kept, refused = step.run(rows, aids())
+def test_every_scored_row_is_kept_with_scores_that_are_probabilities(step, how, data):
+    task = "sentiment" if step.task == "*" else step.task
+    one = st.lists(st.floats(-30, 30), min_size=len(LABELS[task]), max_size=len(LABELS[task]))
+    drawn = data.draw(st.lists(st.tuples(one, one | st.none(), st.sampled_from(["en", "zh"])), max_size=12))
+    rows = [scored(n, logits, language, task, prior=prior) for n, (logits, prior, language) in enumerate(drawn)]
+    kept, refused = step.run(rows, aids(calibration=how))
     assert refused == []
     assert sorted(row["id"] for row in kept) == [row["id"] for row in rows]
     for row in kept:
         assert sum(row["scores"]) == pytest.approx(1)
         assert row["score"] == max(row["scores"])
-        assert row["label"] == TASKS[step.task].labels[row["scores"].index(row["score"])]
+        assert row["label"] == LABELS[task][row["scores"].index(row["score"])]
 
 
 def test_steps_come_in_an_order_that_makes_sense():
-    assert {step.task for step in STEPS} <= set(TASKS)
+    assert {step.task for step in STEPS} <= {*TASKS, "*"}
+    assert STEPS[0].task == "*"  # what was written twice is counted by no other step
     order = [step.run for step in STEPS if step.task == "queries"]
     # What refuses by the text looks at the text as it will be kept, and the dear steps see the fewest rows.
     assert order.index(normalise) < min(order.index(s) for s in (well_formed, copies, duplicates, roundtrip))
     assert order.index(roundtrip) > max(order.index(s) for s in (well_formed, copies, duplicates))
-
-
-# Calibration.
-
-LOGITS = st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=1, max_size=10)
-
-
-def scores(rows):
-    return {row["id"]: row["scores"] for row in batch_calibration(rows, aids())[0]}
-
-
-@given(english=LOGITS, chinese=LOGITS, bias=st.floats(-3, 3), place=st.integers(0, 1))
-@unhurried
-def test_a_constant_bias_of_the_prompt_changes_nothing(english, chinese, bias, place):
-    def rows(lean):
-        made = [scored(n, [x + lean * (i == place) for i, x in enumerate(pair)]) for n, pair in enumerate(english)]
-        return made + [scored(100 + n, pair, "zh") for n, pair in enumerate(chinese)]
-
-    straight, leaning = scores(rows(0.0)), scores(rows(bias))
-    assert straight.keys() == leaning.keys()
-    for one in straight:
-        assert straight[one] == pytest.approx(leaning[one], abs=1e-6)
-
-
-@given(english=LOGITS, chinese=LOGITS)
-@unhurried
-def test_languages_are_calibrated_apart(english, chinese):
-    rows = [scored(n, pair) for n, pair in enumerate(english)]
-    others = [scored(100 + n, pair, "zh") for n, pair in enumerate(chinese)]
-    mixed = [row for pair in zip(rows, others, strict=False) for row in pair]
-    mixed += [row for row in [*rows, *others] if row not in mixed]
-    apart = scores(rows) | scores(others)
-    assert scores(mixed) == {one: pytest.approx(value, abs=1e-9) for one, value in apart.items()}
-
-
-def test_calibration_turns_the_labels_of_a_prompt_that_always_says_the_same():
-    rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 2.5, 1.0, 0.5])]
-    assert {row["label"] for row in rows} == {"positive"}
-    kept, _ = batch_calibration(rows, aids())
-    assert [row["label"] for row in kept] == ["positive", "positive", "negative", "negative"]
-    # The mean of the log-odds was 1.75.
-    assert [math.log(row["scores"][0] / row["scores"][1]) for row in kept] == pytest.approx([1.25, 0.75, -0.75, -1.25])
-    assert [row["scores"][0] > 0.9 for row in rows] == [True, True, False, False]  # the rows given are as they were
-
-
-def test_a_score_of_zero_is_calibrated_too():
-    rows = [scored(0, [0.0, 0.0], scores=[0.0, 1.0]), scored(1, [0.0, 0.0])]
-    (none, even), _ = batch_calibration(rows, aids())
-    assert none["label"] == "negative"
-    assert even["label"] == "positive"
 
 
 # The LLM's second look.
@@ -412,7 +337,7 @@ def made_labels(shelf):
         query("red kettle", chinese[0], 5, "zh"),
     ]
     rows += [scored(n, [gap, 0.0], la) for n, (gap, la) in enumerate([(3, "en"), (2, "en"), (-1, "zh"), (-2, "zh")])]
-    rows += [scored(10 + n, [gap, 0.0], "en", "relevance") for n, gap in enumerate([-3, 2])]
+    rows += [scored(10 + n, [gap, 0.0, 0.0, 0.0], "en", "relevance") for n, gap in enumerate([-3, 2])]
     return rows
 
 
@@ -440,7 +365,7 @@ def test_the_stage_accounts_for_every_label(stage):
         assert figures["in"] == sum(row["task"] == task for row in rows)
         assert figures["kept"] == sum(row["task"] == task for row in kept)
         assert figures["in"] == figures["kept"] + sum(step["refused"] for step in figures["steps"])
-        assert [step["step"] for step in figures["steps"]] == [s.name for s in STEPS if s.task == task]
+        assert [step["step"] for step in figures["steps"]] == [s.name for s in STEPS if s.task in (task, "*")]
 
 
 def test_files_their_order_and_rows_written_twice_change_nothing(stage):
@@ -455,8 +380,11 @@ def test_files_their_order_and_rows_written_twice_change_nothing(stage):
 
 def test_a_query_that_the_llm_scored_low_goes_by_its_score_before_calibration(stage):
     (good, *_) = made_labels(stage.shelf)
-    raw = scored(1, [-1.0, 0.0], "en", "relevance", text=good["text"], product_id=good["product_id"])  # 0.27
-    others = [scored(n, [-9.0, 0.0], "en", "relevance") for n in range(2, 6)]  # beside these it is the best by far
+    low = [-1.0, -9.0, -9.0, 0.0]  # 0.27 of E or S
+    raw = scored(1, low, "en", "relevance", text=good["text"], product_id=good["product_id"])
+    others = [
+        scored(n, [-9.0, -9.0, -9.0, 0.0], "en", "relevance") for n in range(2, 6)
+    ]  # beside these the best by far
     other = query("pan for my eggs", good["product_id"], 9)
     assert stage.run([[good, other, raw, *others]], min_relevance=0.25).figures["queries"]["kept"] == 2
     done = stage.run([[good, other, raw, *others]], min_relevance=0.3)

@@ -13,23 +13,25 @@ from synthrec.storage import Folder
 
 CATALOGUE = [
     {"product_id": i, "language": "en", "title": f"Pan {i}", "text": f"Pan {i}, steel. With\ttab"}
-    for i in ("a", "b", "c")
+    for i in ("a", "b", "c", "d", "e")
 ]
 
 
 def label(number, task, text, product, name=""):
     row = {"id": f"{number:032x}", "request_id": "r", "task": task, "language": "en", "text": text, "model": "m"}
-    return row | {"product_id": product, "label": name}
+    return row | {"product_id": product, "label": name, "facet": "", "prompt": "p"}
 
 
 LABELS = [
     label(1, "queries", "egg pan", "a"),
     label(2, "queries", "egg pan", "b"),  # two products were asked for with the same words
     label(3, "queries", "平底锅", "c"),
-    label(4, "relevance", "egg pan", "a", "relevant"),
-    label(5, "relevance", "egg pan", "b", "irrelevant"),  # its own product: no negative
-    label(6, "relevance", "egg pan", "c", "irrelevant"),
-    label(7, "relevance", "a query that was refused", "c", "irrelevant"),
+    label(4, "relevance", "egg pan", "a", "E"),
+    label(5, "relevance", "egg pan", "b", "I"),  # its own product: no negative
+    label(6, "relevance", "egg pan", "c", "I"),
+    label(7, "relevance", "a query that was refused", "c", "I"),
+    label(9, "relevance", "egg pan", "d", "S"),  # answers the query too
+    label(10, "relevance", "egg pan", "e", "C"),  # goes with it: no answer, and too near for a negative
     label(8, "sentiment", "Nice pan", "a", "positive"),
 ]
 
@@ -48,12 +50,13 @@ def test_beir_is_three_files_that_name_each_other(out):
     corpus, queries = lines(out, "corpus.jsonl"), lines(out, "queries.jsonl")
     head, *rows = csv.reader(out.read_bytes("qrels/train.tsv").decode().splitlines(), delimiter="\t")
     assert head == ["query-id", "corpus-id", "score"]
-    assert [row["_id"] for row in corpus] == ["a", "b", "c"]
+    assert [row["_id"] for row in corpus] == ["a", "b", "c", "d", "e"]
     assert {row["text"] for row in queries} == {"egg pan", "平底锅"}
     name = {row["_id"]: row["text"] for row in queries}
     judged = {(name[query], product): int(score) for query, product, score in rows}
-    assert judged == {("egg pan", "a"): 1, ("egg pan", "b"): 1, ("egg pan", "c"): 0, ("平底锅", "c"): 1}
-    assert counts == {"documents": 3, "queries": 2, "judgments": 4}
+    grades = {"a": 1, "b": 1, "c": 0, "d": 1, "e": 0}
+    assert judged == {("egg pan", product): grade for product, grade in grades.items()} | {("平底锅", "c"): 1}
+    assert counts == {"documents": 5, "queries": 2, "judgments": 6}
 
 
 def test_pairs_and_triplets(out):
@@ -74,4 +77,4 @@ def test_triplets_stand_in_the_order_that_losses_read(out):
 def test_parquet_keeps_the_declared_schemas(out):
     exports.parquet(out, CATALOGUE, LABELS)
     assert pq.read_schema(f"{out.path}/labels.parquet").equals(schema.LABEL)
-    assert pq.read_table(f"{out.path}/catalogue.parquet").num_rows == 3
+    assert pq.read_table(f"{out.path}/catalogue.parquet").num_rows == 5

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 
 import httpx
+import jsonschema
 import pytest
 
 from synthrec import engines, models
@@ -98,7 +101,7 @@ def test_it_writes_what_the_same_model_writes_in_process(llama):
 
 def test_choices_get_the_scores_that_the_same_model_gives_in_process(llama):
     served, local = engine(llama), engines.load(Engine())
-    for ours, theirs in zip(served.choose(PROMPTS, CHOICES), local.choose(PROMPTS, CHOICES), strict=True):
+    for ours, theirs in zip(*(one.choose(PROMPTS, [CHOICES] * 2) for one in (served, local)), strict=True):
         mine, other = ([math.exp(value) for value in one.logprobs] for one in (ours, theirs))
         assert sum(mine) == pytest.approx(1)
         assert mine == pytest.approx(other, abs=0.05)  # batched otherwise: not bit for bit
@@ -112,9 +115,48 @@ def test_a_chat_is_asked_as_one(llama):
 
 
 def test_labels_that_are_not_among_the_likeliest_are_an_error_with_what_was(llama):
-    answer = engine(llama).choose(["1 2 3 4 5 6"], [" zebra", " quartz"])[0]
-    assert answer.logprobs is None
-    assert "likeliest tokens" in answer.error
+    wrong, right = engine(llama).choose(["1 2 3 4 5 6", PROMPTS[0]], [[" zebra", " quartz"], CHOICES])
+    assert wrong.logprobs is None
+    assert "likeliest tokens" in wrong.error
+    assert right.error is None
+    assert right.logprobs
+
+
+def test_a_choice_of_several_tokens_is_scored_by_its_first_and_choices_must_not_begin_alike(llama):
+    served = engine(llama)
+    long, short = served.choose([PROMPTS[0]] * 2, [(" good as new", " bad and broken"), CHOICES])
+    assert long.logprobs == pytest.approx(short.logprobs, abs=0.1)
+    (alike,) = served.choose([PROMPTS[0]], [(" good", " good as new")])
+    assert alike.logprobs is None
+    assert "begin alike" in alike.error
+
+
+@pytest.mark.parametrize("style", ["completion", "chat"])
+def test_an_answer_under_a_schema_obeys_it(llama, style):
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}, "pieces": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["colour", "pieces"],
+        "additionalProperties": False,
+    }
+    guided = Sampling(max_tokens=40, stop=('"',), schema=json.dumps(schema))  # which would cut the object
+    (answer,) = engine(llama, style=style).generate(["A kettle. As JSON:"], guided, [1])
+    assert answer.error is None
+    jsonschema.validate(json.loads(answer.text), schema)
+
+
+def test_two_threads_that_ask_at_once_get_what_one_gets(llama):
+    served, greedy = engine(llama), Sampling(max_tokens=4)
+    prompts = ["1 2 3 4 5 6 7 8 9", "a b c d e f g h"]  # of which the model is sure
+
+    def ask(prompt):
+        return [one.text for one in served.generate([prompt], greedy, [1])]
+
+    alone = [ask(prompt) for prompt in prompts]
+    assert alone[0] != alone[1]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask, prompts * 2)) == alone * 2
+    served.close()
 
 
 def test_one_prompt_that_is_too_long_fails_alone(llama):

@@ -1,4 +1,4 @@
-"""Encoder-decoders of engine transformers held against transformers itself: tiny random models, one prompt at a time."""
+"""Encoder-decoders of engine transformers against transformers itself: tiny random models, one prompt at a time."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_a_seed_writes_does_not_depend_on_what_else_is_in_the_batch(tiny, b
 def test_choices_are_scored_by_the_sum_along_each(tiny, batch):
     answers = tiny.engine.choose(PROMPTS, [CHOICES] * len(PROMPTS))
     for prompt, answer in zip(PROMPTS, answers, strict=True):
-        assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES), rel=1e-5, abs=1e-4)
+        assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES), rel=1e-4, abs=1e-4)
         assert answer.prompt_tokens == tokens(tiny, prompt).shape[1]
         assert (answer.text, answer.error) == (None, None)
 
@@ -158,7 +158,7 @@ def test_choices_are_scored_by_the_sum_along_each(tiny, batch):
 def test_each_prompt_has_choices_of_its_own(tiny):
     own = [CHOICES[: n % 4 + 1] for n in range(len(PROMPTS))]
     for prompt, words, answer in zip(PROMPTS, own, tiny.engine.choose(PROMPTS, own), strict=True):
-        assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, words), rel=1e-5, abs=1e-4)
+        assert answer.logprobs == pytest.approx(choose_alone(tiny, prompt, words), rel=1e-4, abs=1e-4)
 
 
 def test_two_threads_that_ask_at_once_get_what_one_gets(tiny):
@@ -186,12 +186,12 @@ def test_a_prompt_longer_than_the_context_fails_alone(tiny, batch):
             assert said.text is scored.logprobs is None
         else:
             assert said.text == write_alone(tiny, prompt)
-            assert scored.logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES), rel=1e-5, abs=1e-4)
+            assert scored.logprobs == pytest.approx(choose_alone(tiny, prompt, CHOICES), rel=1e-4, abs=1e-4)
 
 
 def test_a_choice_without_a_token_is_told_and_costs_its_prompt_alone(tiny):
     good, bad, none = tiny.engine.choose(PROMPTS[:3], [CHOICES, (" good", " "), ()])
-    assert good.logprobs == pytest.approx(choose_alone(tiny, PROMPTS[0], CHOICES), rel=1e-5, abs=1e-4)
+    assert good.logprobs == pytest.approx(choose_alone(tiny, PROMPTS[0], CHOICES), rel=1e-4, abs=1e-4)
     for wrong in (bad, none):
         assert "none of them empty" in wrong.error
         assert wrong.logprobs is None

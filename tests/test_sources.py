@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pyarrow import fs as pafs
 
 from synthrec import schema
 from synthrec.config import Config, Source
@@ -21,8 +17,6 @@ from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
 from synthrec.sources import readers
 from synthrec.stages import prepare
-
-LOCAL = pafs.LocalFileSystem()
 
 
 def products(*ids):
@@ -120,6 +114,25 @@ def test_a_second_run_does_nothing_until_a_file_or_setting_changes(shop, capsys)
     assert ids(second.catalogue) == ["k1", "k2"]
 
 
+def test_documents_of_shoppers_and_brands_are_published_without_what_was_refused(shop):
+    shop.write("p/1.jsonl", products("k1", "k2"))
+    shop.write("p/2.jsonl", [{"product_id": "k1", "title": "A double", "brand": "Oakrun"}])
+    searches = [{"search_id": f"s{n}", "query": f"kettle {n}", "user_id": "c-1"} for n in range(3)]
+    shop.write("s.jsonl", [*searches, searches[0], {"search_id": "s9", "query": "coat"}])
+    bought = {"user_id": "c-1", "product_id": "k2", "event": "purchase", "timestamp": "2025-01-01T00:00:00Z"}
+    shop.write("i.jsonl", [bought])
+    found = shop.prepare(products="p", searches="s.jsonl", interactions="i.jsonl")
+    (user,) = {row["user_id"] for row in found.interactions}
+    made = {row["doc_id"]: schema.strings(row["fields"]) for row in found.corpus if row["kind"] in ("shopper", "brand")}
+    assert set(made) == {f"shopper:{user}", "shopper:search:s9", "brand:en:Tarrow"}
+    assert made["brand:en:Tarrow"]["products"] == '["k1", "k2"]'
+    history = json.loads(made[f"shopper:{user}"]["searches"])
+    assert history == [[f"search:s{n}", f"kettle {n}"] for n in range(3)]
+    assert json.loads(made[f"shopper:{user}"]["purchases"]) == ["k2"]
+    assert found.figures["grouped"] == {"shopper": 2, "brand": 1}
+    assert not (shop.run_dir / "prepare" / "parts" / found.manifest["fingerprint"]).exists()
+
+
 # Bad rows: refused one by one, counted, and told.
 
 
@@ -155,7 +168,7 @@ def test_what_may_be_missing_may_be_null_or_blank(shop):
     assert found.rejects == []
     assert ids(found.catalogue) == ["k1", "k2"]
     assert {row["price"] for row in found.catalogue} == {None}
-    assert len(found.corpus) == 5
+    assert len(found.corpus) == 6  # the search is a shopper's history too
 
 
 def test_csv_rows_are_refused_alone_with_their_line(shop):
@@ -221,7 +234,7 @@ def test_of_a_repeated_id_the_first_is_kept_and_both_places_told(shop):
     found = shop.prepare(products="p")
     assert ids(found.catalogue) == ["k1", "k2", "k3"]
     assert {row["product_id"]: row["title"] for row in found.catalogue}["k2"] == "Kettle k2"
-    assert len(found.corpus) == 3
+    assert len(found.corpus) == 4  # with the brand
     (double,) = found.rejects
     assert double["reason"] == "duplicate id"
     assert double["where"] == f"{second}@0"
@@ -353,58 +366,3 @@ def test_neither_user_ids_nor_personal_data_reach_the_run_directory(shop, finish
         looked += 1
         assert not [secret for secret in secrets if secret in text], path
     assert looked > 5
-
-
-# JSONL in pieces.
-
-
-def read_all(path, encoding="utf-8"):
-    """(units, rows) of a JSONL file as prepare would read it."""
-    units = readers.units("products", Source(path=str(path), encoding=encoding))
-    return units, [row for unit in units for row in readers.read(LOCAL, unit)]
-
-
-@given(
-    lengths=st.lists(st.integers(0, 60), min_size=1, max_size=30),
-    chunk=st.integers(1, 80),
-    end=st.sampled_from([b"\n", b"\r\n"]),
-    closed=st.booleans(),
-)
-@settings(max_examples=150, deadline=None)
-def test_no_line_is_lost_or_doubled_where_a_file_is_cut(lengths, chunk, end, closed):
-    made = [json.dumps({"n": n, "text": "é" * length}, ensure_ascii=False).encode() for n, length in enumerate(lengths)]
-    data = end.join(made) + (end if closed else b"")
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "CHUNK_BYTES", chunk)
-        path = Path(folder) / "p.jsonl"
-        path.write_bytes(data)
-        units, rows = read_all(path)
-    assert len(units) == -(-len(data) // chunk)
-    assert [row.value["n"] for row in rows] == list(range(len(lengths)))
-    assert [len(row.value["text"]) for row in rows] == lengths
-    starts = [int(row.where.rpartition("@")[2]) for row in rows]
-    assert [data[at : at + len(line)] for at, line in zip(starts, made, strict=True)] == made
-
-
-@pytest.mark.parametrize("chunk", [7, 50, 1000])
-def test_a_line_beyond_the_limit_is_refused_once_and_the_next_is_read(tmp_path, monkeypatch, chunk):
-    monkeypatch.setattr(readers, "CHUNK_BYTES", chunk)
-    monkeypatch.setattr(readers, "MAX_LINE", 40)
-    path = tmp_path / "p.jsonl"
-    path.write_bytes(lines([{"n": 0}, {"n": "x" * 300}, {"n": 2}, {"n": "y" * 100}]))
-    _, rows = read_all(path)
-    assert [row.value and row.value["n"] for row in rows] == [0, None, 2, None]
-    assert [row.error[0] for row in rows if row.error] == ["row too long"] * 2
-
-
-def test_blank_lines_and_a_byte_order_mark_are_no_rows(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + b'{"n": 0}\n\n  \r\n{"n": 1}\n\n')
-    assert [row.value for row in read_all(path)[1]] == [{"n": 0}, {"n": 1}]
-
-
-def test_another_encoding_is_read_as_the_source_says(tmp_path):
-    path = tmp_path / "p.jsonl"
-    path.write_bytes('{"title": "港山集"}\n'.encode("gb18030"))
-    assert [row.value for row in read_all(path, "gb18030")[1]] == [{"title": "港山集"}]
-    assert read_all(path)[1][0].error[0] == "broken text encoding"

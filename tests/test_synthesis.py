@@ -1,4 +1,4 @@
-"""prepare and synthesize on a real Ray and the embedded LLM: what is asked, what is kept, what is asked again.
+"""prepare and synthesize on a real Ray, mostly with the embedded LLM: what is asked, what is kept, what is asked again.
 
 Each asking costs seconds, mostly of starting: one run is made for all, and tests work on copies of its folder.
 """
@@ -12,87 +12,21 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
+from little_shop import ENGINE, FAKE, LONG, PRODUCTS, REVIEWS, TASKS_ON, Shop, accounted, ids
 from pydantic import ValidationError
 
 from synthrec import schema
-from synthrec.config import Budget, Config
+from synthrec.config import Budget
 from synthrec.config import Engine as EngineSettings
 from synthrec.errors import UserError
-from synthrec.pipeline import Pipeline
-from synthrec.stages import prepare, synthesize
 from synthrec.storage import Folder
 from synthrec.synthesis.breaker import Breaker
 from synthrec.synthesis.budget import Purse
 from synthrec.synthesis.worker import Worker
-from synthrec.tasks import TASKS, chosen_tasks
+from synthrec.tasks import chosen_tasks
 
-PRODUCTS = [
-    ("k1", "en", "Tarrow Red Kettle", "Boils a litre in two minutes. Quiet enough for the night."),
-    ("k2", "en", "Oakrun Dog Coat", "Keeps the belly dry in the rain. Folds into its own pocket."),
-    ("k3", "en", "Merrow Garden Chair", "Packs flat for the back of a car. Holds a heavy sitter."),
-    ("k4", "zh", "橡奔 狗狗雨衣", "下雨天遛狗不湿肚子。收起来只有巴掌大。"),
-    ("k5", "zh", "塔柔 红色水壶", "一升水两分钟烧开。夜里也安静。"),
-    ("k6", "zh", "沐朗 花园折叠椅", "小车后备箱也放得下。坐得稳不摇晃。"),
-]
 ANOTHER = ("k7", "en", "Fennick Muffin Tin", "Bakes twelve at a time. Nothing sticks to it.")
-LONG = "long " * 600  # beyond any context here
-REVIEWS = [
-    ("r1", "k1", "I love it, best I ever had."),
-    ("r2", "k2", "Terrible. It leaks and it smells."),
-    ("r3", "k4", "太喜欢了，用过最好的。"),
-    ("r4", "k5", "太差了，漏水，味道难闻。"),
-]
-TASKS_ON = {"queries": {"per_product": 2}, "relevance": {"candidates": 1}, "sentiment": {}}
-# One thread: llama.cpp's threads wait for each other by spinning, which a busy machine makes slow.
-ENGINE = {"context": 512, "resources": {"slots": 2, "threads": 1, "batch_size": 5}}
-
-
-class Shop:
-    """A shop's files and a run directory; `run` brings prepare and synthesize up to date."""
-
-    def __init__(self, folder, products=PRODUCTS, reviews=REVIEWS):
-        self.folder, self.run_dir = folder, folder / "run"
-        keys = ("product_id", "language", "title", "description")
-        self.write("p.jsonl", [dict(zip(keys, product, strict=True)) for product in products])
-        keys = ("review_id", "product_id", "text")
-        self.write("r.jsonl", [dict(zip(keys, review, strict=True)) for review in reviews])
-
-    def write(self, name, rows):
-        self.folder.mkdir(exist_ok=True)
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (self.folder / name).write_text(text, encoding="utf-8")
-
-    def run(self, tasks=TASKS_ON, engine=ENGINE, **settings):
-        sources = {
-            "products": {"path": str(self.folder / "p.jsonl")},
-            "reviews": {"path": str(self.folder / "r.jsonl")},
-        }
-        values = {"name": "shop", "run_dir": str(self.run_dir), "sources": sources}
-        values["synthesize"] = {"engine": engine, "tasks": tasks, "failure_window": 1000, **settings}
-        config = Config.model_validate(values)
-        pipeline = Pipeline(config, (prepare.STAGE, synthesize.STAGE))
-        pipeline.run("prepare")
-        manifest = pipeline.run("synthesize")
-        out = pipeline.folder("synthesize")
-        return SimpleNamespace(
-            manifest=manifest,
-            figures=manifest["figures"],
-            asked={task: figures["now"]["rows"] for task, figures in manifest["figures"].items()},
-            out=out,
-            config=config,
-            labels=(out / "labels").read_table(schema.LABEL),
-            rejects=(out / "rejects").read_table(schema.REJECT),
-            requests={task: (out / "requests" / task).read_table(schema.REQUEST) for task in tasks},
-        )
-
-    def completions(self, task, which):
-        return Folder.open(str(self.run_dir / "synthesize" / "completions" / task / which)).read_table(
-            schema.COMPLETION
-        )
-
-    def forget(self):
-        """As if the run had been stopped just before it was published."""
-        (self.run_dir / "synthesize" / "manifest.json").unlink()
+LABELS = {"relevance": [*"ESCI"], "sentiment": ["positive", "negative"]}
 
 
 @pytest.fixture(scope="module")
@@ -108,23 +42,6 @@ def again(first, tmp_path):
     shop.run_dir = tmp_path / "run"
     shutil.copytree(first.shop.run_dir, shop.run_dir)
     return shop
-
-
-def ids(table, column="id"):
-    return sorted(table[column].to_pylist())
-
-
-def accounted(done):
-    """Each request is a label or a reject, and nothing else is."""
-    for task, asked in done.requests.items():
-        labels = [row["request_id"] for row in done.labels.to_pylist() if row["task"] == task]
-        rejects = [i for i in done.rejects["where"].to_pylist() if i in set(asked["id"].to_pylist())]
-        assert sorted(labels + rejects) == ids(asked), task
-        figures = done.figures[task]
-        assert (figures["requests"], figures["labels"], figures["rejects"]) == (len(asked), len(labels), len(rejects))
-    every = {i for asked in done.requests.values() for i in asked["id"].to_pylist()}
-    assert set(done.rejects["where"].to_pylist()) <= every
-    return True
 
 
 # The first run.
@@ -174,7 +91,8 @@ def test_labels_say_what_they_are_of(first):
             assert row["scores"] is row["score"] is None
             assert row["label"].rstrip("。.") in " ".join(p[3] for p in PRODUCTS)  # the aspect that was asked for
         else:
-            assert row["label"] in TASKS[row["task"]].labels
+            assert row["labels"] == LABELS[row["task"]]
+            assert row["label"] == row["labels"][row["scores"].index(row["score"])]
             assert row["score"] == max(row["scores"])
             assert sum(row["scores"]) == pytest.approx(1)
             assert row["text"] in (queries if row["task"] == "relevance" else texts.values())
@@ -354,22 +272,22 @@ QUERIES = {"queries": {"per_product": 2}}  # 12 requests
 
 def test_a_budget_of_rows_is_kept_to_the_row_and_a_larger_one_goes_on(tmp_path, ray_session, capfd):
     shop = Shop(tmp_path / "shop")
-    some = shop.run(QUERIES, budget={"rows": 5})
+    some = shop.run(QUERIES, FAKE, budget={"rows": 5})
     assert (some.asked["queries"], some.figures["queries"]["left"], len(some.labels)) == (5, 7, 5)
     assert "stopped at synthesize.budget.rows = 5 with 7 answers left" in capfd.readouterr().err
-    assert shop.run(QUERIES, budget={"rows": 5}).manifest == some.manifest  # nothing more to spend: a no-op
-    rest = shop.run(QUERIES, budget={"rows": 100})
+    assert shop.run(QUERIES, FAKE, budget={"rows": 5}).manifest == some.manifest  # nothing more to spend: a no-op
+    rest = shop.run(QUERIES, FAKE, budget={"rows": 100})
     assert (rest.asked["queries"], rest.figures["queries"]["left"], len(rest.labels)) == (7, 0, 12)
     assert set(ids(some.labels)) < set(ids(rest.labels))
     assert accounted(rest)
 
 
 @pytest.mark.parametrize(
-    ("budget", "limit"), [({"tokens": 500}, "tokens = 500"), ({"money": 0.0005}, "money = 0.0005")]
+    ("budget", "limit"), [({"tokens": 100}, "tokens = 100"), ({"money": 0.0001}, "money = 0.0001")]
 )
 def test_other_budgets_stop_within_a_batch_or_two(tmp_path, ray_session, capfd, budget, limit):
     shop = Shop(tmp_path / "shop")
-    done = shop.run(QUERIES, ENGINE | {"prices": {"prompt": 1, "completion": 2}}, budget=budget)
+    done = shop.run(QUERIES, FAKE | {"prices": {"prompt": 1, "completion": 2}}, budget=budget)
     told = capfd.readouterr().err
     assert f"stopped at synthesize.budget.{limit} with" in told
     assert 0 < done.asked["queries"] < 12
@@ -379,7 +297,7 @@ def test_other_budgets_stop_within_a_batch_or_two(tmp_path, ray_session, capfd, 
 
 
 def test_a_budget_spans_the_tasks(tmp_path, ray_session):
-    done = Shop(tmp_path / "shop").run({"queries": {"per_product": 1}, "sentiment": {}}, budget={"rows": 8})
+    done = Shop(tmp_path / "shop").run({"queries": {"per_product": 1}, "sentiment": {}}, FAKE, budget={"rows": 8})
     assert done.asked == {"queries": 6, "sentiment": 2}
     assert done.figures["sentiment"]["left"] == 2
 
@@ -409,7 +327,7 @@ def test_a_batch_of_both_languages_with_a_bad_prompt_is_answered_row_by_row(tmp_
     bad = rows[1] | {"id": "0" * 32, "fields": [("text", LONG), ("product", LONG), ("aspect", ""), ("product_id", "")]}
     batch = schema.table([*rows[:2], bad, *rows[2:]], schema.REQUEST)
     store = Folder.open(str(tmp_path / "store"))
-    worker = Worker(EngineSettings.model_validate(ENGINE), task, store, "m")
+    worker = Worker(EngineSettings.model_validate(ENGINE), {name: task}, store, "m")
     (account,) = worker(batch).to_pylist()
     files = store.files()
     worker(batch)
@@ -418,7 +336,7 @@ def test_a_batch_of_both_languages_with_a_bad_prompt_is_answered_row_by_row(tmp_
 
     assert (account["rows"], account["refused"]) == (5, 1)
     assert json.loads(account["why"])["engine error"][0] == 1
-    good = (store / "done").read_table(schema.COMPLETION).to_pylist()
+    good = (store / name / "done").read_table(schema.COMPLETION).to_pylist()
     assert [row["id"] for row in good] == [row["id"] for row in rows]
     assert {row["model"] for row in good} == {"m"}
     for row in good:  # its own prompt, in its own language
@@ -427,5 +345,5 @@ def test_a_batch_of_both_languages_with_a_bad_prompt_is_answered_row_by_row(tmp_
         assert (row["logprobs"] is None) == (name == "queries")
         assert (row["text"] is None) == (name == "sentiment")
     assert account["prompt_tokens"] == sum(row["prompt_tokens"] for row in good)
-    (failed,) = (store / "failed").read_table(schema.COMPLETION).to_pylist()
+    (failed,) = (store / name / "failed").read_table(schema.COMPLETION).to_pylist()
     assert failed["id"] == "0" * 32

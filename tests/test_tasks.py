@@ -1,4 +1,4 @@
-"""Tasks: what is asked, what an answer means, and the ids that say what made a row. No engine."""
+"""Tasks: what is asked, and the ids that say what made a row. No engine."""
 
 from __future__ import annotations
 
@@ -8,101 +8,99 @@ from importlib.resources import files
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_rows import (
+    LANGUAGES,
+    MODEL,
+    PRODUCTS,
+    RECORDS,
+    SETTINGS,
+    completion,
+    product,
+    query,
+    review,
+    shop_of,
+    task,
+)
 
 from synthrec import schema
-from synthrec.config import Config, QueriesTask, RelevanceTask, SentimentTask
+from synthrec.config import Config, OwnTask
+from synthrec.errors import UserError
+from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.storage import Folder
 from synthrec.synthesis import requests
-from synthrec.tasks import TASKS, Rejection, Shop, chosen_tasks
-from synthrec.tasks.base import Task
-from synthrec.tasks.queries import LONGEST_CLAUSE, aspects
+from synthrec.tasks import TASKS, chosen_tasks, waves
+from synthrec.tasks.base import chosen, one_line, pick
+from synthrec.tasks.own import own_task
 from synthrec.tasks.sentiment import LONGEST
 
-SETTINGS = {"queries": QueriesTask(), "relevance": RelevanceTask(), "sentiment": SentimentTask()}
-LANGUAGES = ("en", "zh")
 EACH = pytest.mark.parametrize(("name", "language"), [(n, la) for n in SETTINGS for la in LANGUAGES])
-MODEL = "llamacpp:embedded"
 unhurried = settings(deadline=None)  # the machine may be busy
-
-
-def task(name, seed=13, **changes):
-    return TASKS[name](SETTINGS[name].model_copy(update=changes), seed)
-
-
-PRODUCTS = [
-    ("k1", "en", "Tarrow Red Kettle", "Boils a litre in two minutes. Quiet enough for the night.", "colour: red"),
-    ("k2", "en", "Tarrow Blue Kettle", "Boils two litres at once.", "colour: blue; lid: glass"),
-    ("k3", "en", "Oakrun Dog Coat", "Keeps the belly dry in the rain.", "size: M"),
-    ("k4", "zh", "橡奔 狗狗雨衣", "下雨天遛狗不湿肚子。", "尺码: 中号"),
-]
-
-
-def document(product_id, language, title, description="", attributes="", **fields):
-    fields |= {"title": title, "description": description, "attributes": attributes}
-    made = {"doc_id": f"product:{product_id}", "kind": "product", "language": language, "text": title}
-    return made | {"product_id": product_id, "fields": list(fields.items())}
-
-
-def review(number, language, text):
-    made = {"doc_id": f"review:r{number}", "kind": "review", "language": language, "text": text}
-    return made | {"product_id": "k1", "fields": []}
-
-
-def query(number, language, text, product_id):
-    return {"id": f"q{number}", "language": language, "text": text, "product_id": product_id}
+BLANK = re.compile(r"\{(\w+)\}")
+CHOOSES = {("relevance", ""), ("sentiment", ""), ("sentiment", "aspect"), ("intent", "stage"), ("intent", "category")}
+CHOOSES |= {("intent", "attribute"), ("reply", "choose"), ("session", "")}
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    folder = Folder.open(str(tmp_path_factory.mktemp("shop") / "catalogue"))
-    rows = [
-        {"product_id": i, "language": la, "title": title, "category": "Home", "text": f"{title} . {text}"}
-        for i, la, title, text, _ in PRODUCTS
-    ]
-    folder.write_table("part.parquet", schema.table(rows, schema.CATALOGUE))
-    return Shop(folder)
+    return shop_of(tmp_path_factory.mktemp("shop"))
 
 
-RECORDS = {
-    ("queries", "en"): document(*PRODUCTS[0]),
-    ("queries", "zh"): document(*PRODUCTS[3]),
-    ("relevance", "en"): query(1, "en", "red kettle", "k1"),
-    ("relevance", "zh"): query(2, "zh", "狗狗雨衣", "k4"),
-    ("sentiment", "en"): review(1, "en", "Boils fast"),
-    ("sentiment", "zh"): review(2, "zh", "水开得快"),
-}
+def config(**synthesize):
+    values = {"name": "x", "run_dir": "x", "sources": {"products": {"path": "x"}}, "seed": 7}
+    return Config.model_validate(values | ({"synthesize": synthesize} if synthesize else {}))
 
 
 # Prompts.
 
 
+def test_the_records_here_are_of_every_task():
+    assert set(SETTINGS) == set(TASKS)
+
+
 @EACH
 def test_each_prompt_s_blanks_are_fields_that_its_requests_fill(shop, name, language):
-    path = files("synthrec.tasks") / "prompts" / f"{name}.{language}.txt"
-    blanks = set(re.findall(r"\{(\w+)\}", path.read_text(encoding="utf-8")))
-    asked = list(task(name).requests(RECORDS[name, language], shop))
-    assert blanks
-    assert asked
-    for _, _, fields in asked:
-        assert blanks <= set(fields)
-        # What a prompt does not show only travels on to the label.
-        assert set(fields) - blanks <= {"product_id", "review", "own"}
-        prompt = task(name).render(language, fields)
-        assert not re.search(r"\{\w+\}", prompt)
-        assert all(fields[blank] in prompt for blank in blanks)
+    one = task(name)
+    asked = list(one.requests(RECORDS[name, language], shop))
+    facets = {facet for facet, la in one.templates if la == language}
+    assert {ask.facet for ask in asked} == facets  # each question is asked of this record
+    for ask in asked:
+        blanks = set(BLANK.findall(one.templates[ask.facet, language]))
+        assert blanks
+        assert blanks <= set(ask.fields)
+        assert all(isinstance(value, str) for value in ask.fields.values())
+        prompt = one.render(language, ask.facet, ask.fields)
+        assert not BLANK.search(prompt)
+        assert all(ask.fields[blank] in prompt for blank in blanks)
+        assert (ask.options is not None) == ((name, ask.facet) in CHOOSES)
+        if ask.options is not None:
+            assert len(ask.options) > 1
+            assert all(ask.options)
+            assert all(word.strip() for word in ask.options.values())
 
 
 @EACH
-def test_a_prompt_ends_where_the_model_should_go_on(name, language):
-    chooses, template = task(name).chooses, task(name).template(language)
-    assert template == template.rstrip()  # a closing space would be a token that no example has
-    if chooses:  # what stands after the last line's words in the examples is what choose offers
-        lead = template.rsplit("\n", 1)[-1]
-        offered = {line.removeprefix(lead) for line in template.splitlines() if line.startswith(lead) and line != lead}
-        firsts = task(name).choices[language]
-        assert len(firsts) == len(task(name).labels)
-        assert {one for one in firsts if any(o.startswith(one) for o in offered)} == set(firsts)
-        assert all(o.startswith(firsts) for o in offered)
+def test_every_prompt_file_is_a_template_and_both_languages_have_the_same(name, language):
+    names = [path.name for path in (files("synthrec.tasks") / "prompts").iterdir()]
+    ours = {n for n in names if n.startswith(f"{name}.") and n.endswith(f".{language}.txt")}
+    facets = {facet for facet, la in task(name).templates if la == language}
+    assert ours == {".".join(part for part in (name, facet, language, "txt") if part) for facet in facets}
+    assert facets == {facet for facet, _ in task(name).templates}
+
+
+@EACH
+def test_a_prompt_ends_where_the_model_should_go_on(shop, name, language):
+    one = task(name)
+    for ask in one.requests(RECORDS[name, language], shop):
+        template = one.templates[ask.facet, language]
+        assert template == template.rstrip()  # a closing space would be a token that no example has
+        if name in ("relevance", "sentiment") or ask.facet == "stage":
+            # What stands after the last line's words in the examples is what is offered.
+            lead = template.rsplit("\n", 1)[-1]
+            shown = [line.removeprefix(lead) for line in template.splitlines() if line.startswith(lead)]
+            words = [requests.spaced(word, language) for word in ask.options.values()]
+            examples = [one for one in shown if one]
+            assert all(any(example.startswith(word) for example in examples) for word in words)
+            assert all(example.startswith(tuple(words)) for example in examples)
 
 
 BRACED = st.text(st.sampled_from("{}ab 茶") | st.characters(codec="utf-8"), max_size=20)
@@ -114,255 +112,180 @@ TRICKY = BRACED | st.sampled_from(["{product}", "{aspect}", "{text}", "{query}",
 @unhurried
 def test_every_field_stands_in_the_prompt_verbatim_and_opens_no_other_blank(name, language, data):
     one = task(name)
-    template = one.template(language)
-    pieces = re.split(r"\{(\w+)\}", template)  # text, blank, text, blank, ... text
+    facet = data.draw(st.sampled_from(sorted(facet for facet, la in one.templates if la == language)))
+    pieces = BLANK.split(one.templates[facet, language])  # text, blank, text, blank, ... text
     fields = {blank: data.draw(TRICKY) for blank in pieces[1::2]}
     expected = "".join(fields[piece] if n % 2 else piece for n, piece in enumerate(pieces))
-    assert one.render(language, fields | {"product_id": data.draw(TRICKY)}) == expected
+    assert one.render(language, facet, fields | {"product_id": data.draw(TRICKY)}) == expected
 
 
 @given(fields=st.dictionaries(st.sampled_from(["a", "b", "c"]), TRICKY), data=st.data())
 @unhurried
 def test_any_template_is_filled_in_one_pass(fields, data):
     parts = data.draw(st.lists(st.sampled_from(["{a}", "{b}", "{c}", "{d}", "x", "}", " ", "茶"]), max_size=12))
-    one = Task(None, templates={"en": "".join(parts)})
+    template = "".join(["-", *parts, "-"])
+    one = own_task("mine", OwnTask(reads="review", prompt={"en": template}), 13)
     filled = [fields.get(part[1:2], part) if part.startswith("{") else part for part in parts]
-    assert one.render("en", fields) == "".join(filled)
+    assert one.render("en", "", fields) == "".join(["-", *filled, "-"])
+
+
+@EACH
+def test_an_empty_prompt_shows_nothing_of_the_record(shop, name, language):
+    one = task(name)
+    nothing = {"en": "N/A", "zh": "无"}[language]
+    for ask in one.requests(RECORDS[name, language], shop):
+        template = one.templates[ask.facet, language]
+        assert one.empty(language, ask.facet, ask.fields) == BLANK.sub(nothing, template)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_language_without_a_prompt_is_not_spoken(name):
     assert [la for la in ("en", "zh", "de", "") if task(name).speaks(la)] == ["en", "zh"]
     with pytest.raises(KeyError):
-        task(name).template("de")
+        task(name).render("de", "", {})
+
+
+# Which tasks, in which order.
 
 
 def test_tasks_that_read_another_s_labels_come_after_it():
-    values = {"name": "x", "run_dir": "x", "sources": {"products": {"path": "x"}}, "seed": 7}
-    tasks = chosen_tasks(Config.model_validate(values))
-    assert {t.name for t in tasks} == set(TASKS) == set(SETTINGS)
+    own = {"late": {"reads": "stars", "labels": ["a", "b"]}, "stars": {"reads": "relevance", "labels": ["c", "d"]}}
+    every = {name: {} for name in TASKS}
+    tasks = chosen_tasks(config(tasks=every, own_tasks=own))
+    assert sorted(t.name for t in tasks) == sorted([*TASKS, "late", "stars"])
     before = ["corpus"]
     for one in tasks:
         assert one.reads in before
         before.append(one.name)
         assert one.seed == 7
-    values["synthesize"] = {"tasks": {"sentiment": {"max_reviews": 5}}}
-    (only,) = chosen_tasks(Config.model_validate(values))
+    first, second, third, fourth = ({t.name for t in wave} for wave in waves(tasks))
+    assert first == set(TASKS) - {"relevance"}
+    assert (second, third, fourth) == ({"relevance"}, {"stars"}, {"late"})
+
+
+def test_only_the_tasks_that_are_turned_on_are_asked():
+    assert {t.name for t in chosen_tasks(config())} == {"queries", "relevance", "sentiment"}
+    (only,) = chosen_tasks(config(tasks={"sentiment": {"max_reviews": 5}}))
     assert (only.name, only.limit) == ("sentiment", 5)
+    assert waves([only]) == [[only]]
+    assert waves([]) == []
 
 
-# Aspects.
-
-
-def test_english_aspects_are_attributes_and_clauses_long_enough_to_mean_something():
-    description = "Boils a litre in two minutes; stays warm all night. Red. It holds 1.5 litres of water!"
-    fields = {"title": "Kettle", "attributes": "colour: red; base: 360: swivel", "description": description}
-    assert aspects("en", fields) == [
-        "colour: red",
-        "base: 360: swivel",
-        "Boils a litre in two minutes",
-        "stays warm all night",
-        "It holds 1.5 litres of water!",
-    ]
-
-
-def test_chinese_aspects_are_split_at_chinese_signs_and_take_a_chinese_colon():
-    description = "一升水两分钟烧开，夜里也安静。红色！装得下1.5升水；好"
-    fields = {"title": "水壶", "attributes": "颜色: 红色; 底座: 360: 旋转", "description": description}
-    assert aspects("zh", fields) == [
-        "颜色：红色",
-        "底座：360: 旋转",
-        "一升水两分钟烧开",
-        "夜里也安静",
-        "装得下1.5升水",
-    ]
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_without_attributes_or_clauses_the_category_is_the_aspect_and_without_one_the_title(language):
-    bare = {"title": "Kettle", "attributes": "", "description": "Red."}
-    assert aspects(language, bare | {"category": "Kitchen"}) == ["Kitchen"]
-    assert aspects(language, bare) == ["Kettle"]
-    assert aspects(language, {"title": "Kettle"}) == ["Kettle"]
-
-
-def test_aspects_of_a_language_without_rules_are_read_like_english():
-    fields = {"title": "Kessel", "attributes": "Farbe: rot", "description": "Kocht einen Liter in zwei Minuten. Rot."}
-    assert aspects("de", fields) == ["Farbe: rot", "Kocht einen Liter in zwei Minuten"]
-
-
-@given(
-    language=st.sampled_from(["en", "zh", "de"]),
-    fields=st.fixed_dictionaries(
-        {"title": st.text(min_size=1)},
-        optional={k: st.text() for k in ("attributes", "description", "category")},
-    ),
+@pytest.mark.parametrize(
+    ("settings", "reader", "read"),
+    [
+        ({"tasks": {"relevance": {}, "sentiment": {}}}, "relevance", "queries"),
+        ({"own_tasks": {"mine": {"reads": "reply", "labels": ["a"]}}}, "mine", "reply"),
+        ({"own_tasks": {"mine": {"reads": "mine", "labels": ["a"]}}}, "mine", "mine"),
+    ],
 )
-@unhurried
-def test_there_is_always_an_aspect_and_none_twice(language, fields):
-    found = aspects(language, fields)
-    assert found
-    assert all(found)
-    assert len(set(found)) == len(found)
-    allowed = [fields["title"], fields.get("category"), fields.get("attributes", "")]
-    assert all(len(a) <= max(LONGEST_CLAUSE, *(len(x or "") for x in allowed)) for a in found)
+def test_a_task_that_reads_one_that_is_off_is_told(settings, reader, read):
+    with pytest.raises(UserError) as told:
+        chosen_tasks(config(**settings))
+    assert told.value.problem == f"task {reader} reads the labels of {read}, which is not turned on"
+    assert read in told.value.hint
 
 
 # Requests.
 
 
-def test_each_sample_of_a_product_is_asked_for_by_another_aspect(shop):
-    record = document(
-        "k9", "en", "Kettle", "Boils a litre in two minutes. Stays warm all night.", "colour: red; lid: glass"
-    )
-    asked = list(task("queries", per_product=3).requests(record, shop))
-    assert [sample for _, sample, _ in asked] == [0, 1, 2]
-    assert len({fields["aspect"] for _, _, fields in asked}) == 3
-    assert {fields["aspect"] for _, _, fields in asked} <= set(aspects("en", schema.strings(record["fields"])))
-    fewer = list(task("queries", per_product=2).requests(record, shop))
-    assert fewer == asked[:2]  # asking for more later leaves what is paid for as it was
-    # Which aspects are first is the seed's to say, not the shop's order of attributes.
-    firsts = {next(task("queries", seed).requests(record, shop))[2]["aspect"] for seed in range(12)}
-    assert len(firsts) > 1
-
-
 def test_relevance_asks_about_the_own_product_and_its_nearest_rivals(shop):
     asked = list(task("relevance", candidates=1).requests(query(1, "en", "red kettle", "k1"), shop))
-    assert [(fields["product_id"], fields["own"]) for _, _, fields in asked] == [("k1", "True"), ("k2", "False")]
-    assert asked[0][2]["product"] == "Tarrow Red Kettle · Home"
+    assert [(a.fields["product_id"], a.fields["own"]) for a in asked] == [("k1", "True"), ("k2", "False")]
+    assert asked[0].fields["product"] == "Tarrow Red Kettle · Kitchen"
+    assert list(asked[0].options) == ["E", "S", "C", "I"]
     # A product that the query does not find is asked about all the same, and rivals stay as many.
     asked = list(task("relevance", candidates=2).requests(query(1, "en", "tarrow kettle", "k3"), shop))
-    assert asked[0][2]["product_id"] == "k3"
-    assert sorted(fields["product_id"] for _, _, fields in asked[1:]) == ["k1", "k2"]
+    assert asked[0].fields["product_id"] == "k3"
+    assert sorted(a.fields["product_id"] for a in asked[1:]) == ["k1", "k2"]
     assert len(list(task("relevance", candidates=0).requests(query(1, "en", "kettle", "k1"), shop))) == 1
+
+
+@pytest.mark.parametrize("text", ["kettle", "red kettle for tea", "coat", "zzzz", "雨衣"])
+def test_rivals_come_first_from_where_two_retrievers_disagree(tmp_path, text):
+    both = shop_of(tmp_path, encoder="embedded")
+    model = BiEncoder.load("embedded")
+    scores = model.encode([row["text"] for row in both.products.values()]) @ model.encode([text], query=True)[0]
+    meaning = [list(both.products)[i] for i in (-scores).argsort(kind="stable")[:3]]
+    words = both.nearest(text, 3)
+    alone = set(words) ^ set(meaning)
+    pooled = both.pooled(text, 3)
+    assert set(pooled[: len(alone)]) == alone
+    assert pooled[len(alone) :] == [p for p in words if p in meaning]
+    assert shop_of(tmp_path / "plain").pooled(text, 3) == words
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_review_is_one_line_of_bounded_length(shop, language):
-    ((_, _, fields),) = task("sentiment").requests(review(1, language, "好\n" * 2000), shop)
-    assert fields["text"] == ("好 " * 2000)[: LONGEST[language]]
-    assert fields["review"] == "review:r1"
+    (asked,) = task("sentiment", aspects=False).requests(review(1, language, "好\n" * 2000), shop)
+    assert asked.fields["text"] == ("好 " * 2000)[: LONGEST[language]]
+    assert asked.fields["review"] == "review:r1"
+    assert list(asked.options) == ["positive", "negative"]
 
 
-# Answers.
+@given(st.text(st.sampled_from("ab 茶\n\t") | st.characters(codec="utf-8"), max_size=60), st.integers(1, 40))
+@unhurried
+def test_a_text_is_cut_to_one_line_that_it_begins_with(text, most):
+    line = one_line(text, most)
+    flat = " ".join(text.split())
+    assert flat.startswith(line)
+    assert len(line) <= most
+    assert len(line.splitlines()) <= 1
+    assert line == flat or len(line) >= most // 2
 
 
-def completion(name, language="en", text=None, logprobs=None, **fields):
-    return {"id": "x", "language": language, "text": text, "logprobs": logprobs, "fields": list(fields.items())}
+@given(st.lists(st.text(max_size=3), max_size=12), st.integers(0, 8), st.data())
+@unhurried
+def test_a_pick_is_of_the_values_whatever_their_order(values, count, data):
+    some = pick(13, values, count, "k1")
+    assert len(some) == len(set(some)) == min(count, len(set(values)))
+    assert set(some) <= set(values)
+    assert pick(13, data.draw(st.permutations(values)), count, "k1") == some
+
+
+# Answers that are chosen.
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
-    [(" quiet kettle", "quiet kettle"), (' "quiet kettle." ', "quiet kettle"), ("“安静的水壶”", "安静的水壶")],
+    ("name", "labels", "field"),
+    [("relevance", ["E", "S", "C", "I"], "query"), ("sentiment", ["positive", "negative"], "text")],
 )
-def test_a_written_query_is_a_label_without_the_quotes_around_it(said, kept):
-    row = completion("queries", text=said, product_id="k1", product="Kettle", aspect="quiet")
-    assert task("queries").parse(row) == {"text": kept, "product_id": "k1", "label": "quiet"}
+def test_a_choice_is_the_label_of_its_place_with_its_probability(name, labels, field):
+    for place, label in enumerate(labels):
+        logs = [-0.1 if n == place else -2.3 for n in range(len(labels))]
+        row = completion(name, logprobs=logs, labels=labels, prior=[0.0] * len(labels), product_id="k1")
+        row["fields"] += [(field, "kettle")]
+        found = task(name).parse(row)
+        assert found["label"] == label
+        assert found["score"] == max(found["scores"]) == found["scores"][place]
+        assert found["score"] == pytest.approx(1 / (1 + (len(labels) - 1) * 0.1108), abs=1e-3)
+        assert (found["product_id"], found["text"]) == ("k1", "kettle")
 
 
-@pytest.mark.parametrize("said", ["", "  ", ' "" ', "...", "‘’"])
-def test_an_answer_that_says_nothing_is_a_rejection(said):
-    row = completion("queries", text=said, product_id="k1", product="Kettle", aspect="quiet")
-    assert task("queries").parse(row) == Rejection("empty answer")
+def test_against_the_prior_the_label_that_the_input_made_likelier_is_chosen():
+    row = {"logprobs": [-0.2, -1.8], "prior": [-0.1, -2.5], "labels": ["common", "rare"]}
+    assert chosen(row)["label"] == "common"
+    by_prior = chosen(row, against_prior=True)
+    assert by_prior["label"] == "rare"
+    # exp(-1.8 + 2.5) : exp(-0.2 + 0.1)
+    assert by_prior["scores"] == pytest.approx([0.31, 0.69], abs=1e-3)
+    assert chosen(row | {"prior": None}, against_prior=True) == chosen(row)
 
 
-@pytest.mark.parametrize(
-    ("name", "logprobs", "label"),
-    [
-        ("relevance", [-0.1, -2.3], "relevant"),
-        ("relevance", [-2.3, -0.1], "irrelevant"),
-        ("sentiment", [-0.1, -2.3], "positive"),
-        ("sentiment", [-2.3, -0.1], "negative"),
-    ],
-)
-def test_a_choice_is_the_label_of_its_place_with_its_probability(name, logprobs, label):
-    row = completion(name, logprobs=logprobs, product_id="k1")
-    row["fields"] += [("query", "kettle"), ("text", "Boils fast")]
-    found = task(name).parse(row)
-    assert found["label"] == label
-    assert found["score"] == max(found["scores"]) == pytest.approx(0.905, abs=1e-3)
-    assert found["scores"][0 if logprobs[0] > logprobs[1] else 1] == found["score"]
-    assert (found["product_id"], found["text"]) == ("k1", "kettle" if name == "relevance" else "Boils fast")
+LOGS = st.lists(st.tuples(st.floats(-200, 0), st.floats(-200, 0), st.floats(-50, 50)), min_size=1, max_size=6)
 
 
-# Ids.
-
-
-def ids_of(one, record, shop, model=MODEL):
-    return [row["id"] for row in requests.of_record(one, record, shop, model)]
-
-
-@EACH
-def test_request_ids_change_with_all_that_shapes_an_answer(shop, monkeypatch, name, language):
-    record = RECORDS[name, language]
-    base = ids_of(task(name), record, shop)
-    assert len(set(base)) == len(base) > 0
-    assert ids_of(task(name), record, shop) == base
-    changed = {
-        "model": ids_of(task(name), record, shop, "llamacpp:other.gguf"),
-        "seed": ids_of(task(name, seed=14), record, shop),
-    }
-    reworded = task(name)
-    reworded.templates[language] = task(name).template(language) + " "
-    changed["prompt"] = ids_of(reworded, record, shop)
-    key = "doc_id" if "doc_id" in record else "id"
-    changed["record"] = ids_of(task(name), record | {key: "another"}, shop)
-    if name == "queries":
-        for setting in ({"temperature": 0.8}, {"top_p": 0.5}, {"max_tokens": 21}):
-            changed[str(setting)] = ids_of(task(name, **setting), record, shop)
-        title = [(k, v + "!" if k == "title" else v) for k, v in record["fields"]]
-        changed["text"] = ids_of(task(name), record | {"fields": title}, shop)
-    else:
-        changed["text"] = ids_of(task(name), record | {"text": record["text"] + "!"}, shop)
-    with monkeypatch.context() as patch:
-        patch.setattr(TASKS[name], "version", TASKS[name].version + 1)
-        changed["version"] = ids_of(task(name), record, shop)
-    if task(name).chooses:
-        with monkeypatch.context() as patch:
-            patch.setattr(TASKS[name], "choices", {language: (" fine", " poor")})
-            changed["choices"] = ids_of(task(name), record, shop)
-    for what, found in changed.items():
-        assert not set(found) & set(base), what
-
-
-@EACH
-def test_request_ids_do_not_change_with_anything_else(shop, name, language):
-    record = RECORDS[name, language]
-    base = ids_of(task(name), record, shop)
-    other = {"timestamp": "2025-01-01", "user_id": "u-1", "kind": "other"}
-    assert ids_of(task(name), record | other, shop) == base
-    limited = {"queries": {"max_products": 1}, "relevance": {"max_queries": 1}, "sentiment": {"max_reviews": 1}}[name]
-    assert ids_of(task(name, **limited), record, shop) == base
-    reworded = task(name)  # the prompt in the other language is none of its business
-    other_language = "zh" if language == "en" else "en"
-    reworded.templates[other_language] = "{text}{query}{product}"
-    assert ids_of(reworded, record, shop) == base
-    if name == "queries":  # more samples, or a new attribute at the end, leave the rest alone
-        more = ids_of(task(name, per_product=50), record, shop)
-        assert more[: len(base)] == base
-    if name == "relevance":
-        assert ids_of(task(name, candidates=3), record, shop)[: len(base)] == base
-
-
-@EACH
-def test_made_of_names_prompt_sampling_seed_and_version(monkeypatch, name, language):
-    base = task(name).made_of(language)
-    assert task(name).made_of(language) == base
-    found = {"base": base, "seed": task(name, seed=14).made_of(language)}
-    reworded = task(name)
-    reworded.templates[language] = "Something else: {text}"
-    found["prompt"] = reworded.made_of(language)
-    other_language = task(name)
-    other_language.templates["zh" if language == "en" else "en"] = "Something else: {text}"
-    assert other_language.made_of(language) == base
-    if name == "queries":
-        found |= {
-            key: task(name, **{key: value}).made_of(language) for key, value in (("temperature", 0.1), ("top_p", 0.1))
-        }
-        assert task(name, per_product=9, max_products=9).made_of(language) == base
-    monkeypatch.setattr(TASKS[name], "version", 99)
-    found["version"] = task(name).made_of(language)
-    assert len(set(found.values())) == len(found)
+@given(LOGS)
+@unhurried
+def test_what_an_empty_input_scores_as_well_cancels_out(logs):
+    labels = [f"l{n}" for n in range(len(logs))]
+    row = {"labels": labels, "logprobs": [x for x, _, _ in logs], "prior": [p for _, p, _ in logs]}
+    moved = {"labels": labels, "logprobs": [x + d for x, _, d in logs], "prior": [p + d for _, p, d in logs]}
+    one, other = (chosen(each, against_prior=True) for each in (row, moved))
+    assert one["scores"] == pytest.approx(other["scores"], abs=1e-9)
+    for each in (one, chosen(row)):
+        assert sum(each["scores"]) == pytest.approx(1)
+        assert each["score"] == max(each["scores"]) == each["scores"][labels.index(each["label"])]
 
 
 def test_a_limit_picks_the_same_records_whatever_the_files(tmp_path):
@@ -386,40 +309,18 @@ def test_a_limit_picks_the_same_records_whatever_the_files(tmp_path):
 
 def test_requests_are_built_of_the_task_s_own_kind_and_unspoken_languages_are_told(tmp_path, shop):
     source, out = Folder.open(str(tmp_path / "corpus")), Folder.open(str(tmp_path / "out"))
-    rows = [review(1, "en", "Fine"), review(2, "de", "Gut"), document(*PRODUCTS[0]), review(3, "zh", "好")]
+    other = product(*PRODUCTS[0][:4])
+    rows = [review(1, "en", "Fine"), review(2, "de", "Gut"), other, review(3, "zh", "好")]
     source.write_table("0.parquet", schema.table(rows, schema.CORPUS))
     unit = {"name": "0.parquet", "part": "0", "limit_hash": None}
-    told = requests.build(unit, task("sentiment"), source, shop.catalogue, out, MODEL)
+    one = task("sentiment", aspects=False)
+    told = requests.build(unit, one, source, shop, out, MODEL)
     assert told == {"rows": 2, "unspoken": 1}
     asked = (out / "requests" / "sentiment").read_table(schema.REQUEST)
     assert asked.schema.equals(schema.REQUEST)
-    assert [schema.strings(row["fields"])["review"] for row in asked.to_pylist()] == ["review:r1", "review:r3"]
+    reviews = [schema.strings(row["fields"])["review"] for row in asked.to_pylist()]
+    assert sorted(reviews) == ["review:r1", "review:r3"]
     (refused,) = (out / "rejects").read_table(schema.REJECT).to_pylist()
     assert (refused["where"], refused["reason"], refused["raw"]) == ("review:r2", "no prompt in this language", "Gut")
-    assert requests.build(unit, task("sentiment"), source, shop.catalogue, out, MODEL) == told
+    assert requests.build(unit, one, source, shop, out, MODEL) == told
     assert (out / "requests" / "sentiment").read_table(schema.REQUEST).equals(asked)
-
-
-PARTS = st.lists(st.text("ab|\0茶", max_size=4), max_size=5)
-
-
-@given(one=PARTS, other=PARTS)
-@unhurried
-def test_row_ids_tell_parts_apart(one, other):
-    assert (schema.row_id(*one) == schema.row_id(*other)) == (one == other)
-
-
-@given(parts=st.lists(st.text(max_size=6), min_size=2, max_size=5), sign=st.sampled_from("|,:/ \n\t\0\x1f"))
-@unhurried
-def test_no_sign_in_a_part_is_taken_for_its_end(parts, sign):
-    assert schema.row_id(*parts) != schema.row_id(sign.join(parts))
-
-
-@given(parts=st.lists(st.text(max_size=6), min_size=2, max_size=5), cut=st.data())
-@unhurried
-def test_row_ids_know_where_one_part_ends(parts, cut):
-    whole = "".join(parts)
-    bounds = sorted(cut.draw(st.lists(st.integers(0, len(whole)), min_size=len(parts) - 1, max_size=len(parts) - 1)))
-    again = [whole[a:b] for a, b in zip([0, *bounds], [*bounds, len(whole)], strict=True)]
-    assert (schema.row_id(*parts) == schema.row_id(*again)) == (parts == again)
-    assert re.fullmatch(r"[0-9a-f]{32}", schema.row_id(*parts))

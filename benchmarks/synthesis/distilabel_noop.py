@@ -16,10 +16,10 @@ def noop(inputs: StepInput):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1])
+    count, batch = int(sys.argv[1]), int(sys.argv[2])
     start = time.monotonic()
     with Pipeline(name="noop") as pipeline:
-        load = LoadDataFromDicts(data=[{"prompt": f"kettle {i}"} for i in range(count)], batch_size=1000)
-        load >> noop(input_batch_size=1000)
+        load = LoadDataFromDicts(data=[{"prompt": f"kettle {i}"} for i in range(count)], batch_size=batch)
+        load >> noop(input_batch_size=batch)
     pipeline.run(use_cache=False)
     print(json.dumps({"rows_per_s": count / (time.monotonic() - start)}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 from pathlib import Path
@@ -18,16 +19,28 @@ ACTORS = (1, 2, 4, 8, 16)
 
 
 def noop(folder: Path, peer: str) -> dict[str, Any]:
-    """Answers a second of the whole stage with an engine that does nothing; distilabel's own, start included."""
+    """Rows a second of the whole stage with an engine that does nothing; distilabel's own, start included in both.
+
+    distilabel's figure is that of its default batches (50 rows); with large ones it is given beside it.
+    """
     cluster.start()
-    rows = 50_000
+    rows = 200_000
     seconds, figures = _fake(folder, rows, {"seconds": 0}, {"batch_size": 1024}).seconds()
     ours = answers(figures) / seconds
     result: dict[str, Any] = {"noop_rows": rows, "noop_per_s": ours, "distilabel_per_s": None}
     if Path(peer).is_file():
-        told = subprocess.run([peer, str(PEER), "5000"], capture_output=True, text=True, check=True)
-        result["distilabel_per_s"] = json.loads(told.stdout.splitlines()[-1])["rows_per_s"]
+        sizes = {
+            "distilabel_per_s": (50_000, 50),
+            "distilabel_2000_rows_per_s": (2_000, 50),
+            "distilabel_batches_of_1000_per_s": (200_000, 1000),
+        }
+        result |= {name: _peer(peer, *size) for name, size in sizes.items()}
     return result
+
+
+def _peer(python: str, rows: int, batch: int) -> float:
+    told = subprocess.run([python, str(PEER), str(rows), str(batch)], capture_output=True, text=True, check=True)
+    return float(json.loads(told.stdout.splitlines()[-1])["rows_per_s"])
 
 
 def scaling(folder: Path, peer: str) -> dict[str, Any]:
@@ -37,7 +50,8 @@ def scaling(folder: Path, peer: str) -> dict[str, Any]:
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 6, "include_dashboard": False})
     for _ in range(3):
         nodes.add_node(num_cpus=6)
-    cluster.start(address=nodes.address, include_dashboard=False)
+    os.environ["RAY_ADDRESS"] = nodes.address
+    cluster.start()
     engine = {"seconds": 0.04}  # 25 answers a second and actor
     rates = {}
     for actors in ACTORS:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import BoundedSemaphore
 from typing import Any
 
+import httpx
+
 from synthrec import models
 from synthrec.config import Engine as EngineSettings
 from synthrec.engines.base import Answer, Sampling, no_choice, normalised
@@ -19,9 +21,7 @@ from synthrec.schema import row_id
 # Added to the logits of the choices, so that they come first whatever else the model would rather say. Equal for all
 # of them, it leaves their ratios as they were.
 LIFT = 50.0
-LONGEST_CHOICE = 256  # tokens
 MOST_SUMS = 100_000
-LONGEST_TOKEN = 32  # characters; what is longer is never one token, and is not counted
 
 
 class LlamaCpp:
@@ -48,7 +48,7 @@ class LlamaCpp:
         # Twice the slots: the next prompt waits ready while each slot works.
         self._pool = ThreadPoolExecutor(2 * resources.slots, thread_name_prefix="llamacpp")
         self._busy = BoundedSemaphore(resources.slots)  # a slot for each prompt whose choices are forced
-        self._single: dict[str, bool] = {}  # choice -> is it one token?
+        self._tails: dict[str, list[int]] = {}  # choice -> its tokens
         self._sums: dict[str, float] = {}  # hash of prompt and choice -> score; empty prompts come again and again
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
@@ -71,11 +71,9 @@ class LlamaCpp:
             words = [word.lstrip(" ") for word in words] if self._chat else words
             if not words or not all(words):
                 return Answer(error=no_choice(words))
-            how = self._next_token if all(map(self._is_single, words)) else self._forced
+            how = self._next_token if all(len(self._tail(word)) == 1 for word in words) else self._forced
             return self._safe(lambda: how(prompt, words))
 
-        for word in {word for words in choices for word in words}:
-            self._is_single(word)  # each counted once, before threads race for it
         return list(self._pool.map(score, prompts, choices))
 
     def close(self) -> None:
@@ -83,18 +81,19 @@ class LlamaCpp:
 
     def _next_token(self, prompt: str, words: Sequence[str]) -> Answer:
         """All choices from one pass: the distribution of the next token, restricted to them."""
+        tokens = [self._tail(word)[0] for word in words]
         body = {
             "n_predict": 1,
             "n_probs": len(words),
             "post_sampling_probs": True,
             "samplers": ["temperature"],
             "temperature": 1.0,
-            "logit_bias": [[word, LIFT] for word in words],
+            "logit_bias": [[token, LIFT] for token in tokens],
         }
         reply = self._ask(prompt, body)
         top = reply["choices"][0]["logprobs"]["content"][0]["top_probs"]
-        found = {one["token"]: one["prob"] for one in top}
-        weights = [found.get(word, 0.0) for word in words]
+        found = {one["id"]: one["prob"] for one in top}
+        weights = [found.get(token, 0.0) for token in tokens]
         total = sum(weights)
         if total < 0.5:  # the lifted tokens hold nearly all of the mass, or the tokens are not what we think
             return Answer(error=f"the model did not score {list(words)}: {top}"[:500])
@@ -102,27 +101,30 @@ class LlamaCpp:
 
     def _forced(self, prompt: str, words: Sequence[str]) -> Answer:
         """Choices of several tokens, one after the other, so that the slot that holds the prompt serves them all."""
+        if len(self._sums) > MOST_SUMS:
+            self._sums = {}  # a thread that is reading the old one keeps it
         read = written = 0
         sums: list[float] = []
+        known = self._sums
         with self._busy:
             for word in words:
                 key = row_id(prompt, word)
-                if key not in self._sums:
+                if key not in known:
                     reply = self._write(prompt, word)
                     read, written = reply["usage"]["prompt_tokens"], written + reply["usage"]["completion_tokens"]
-                    tokens = reply["choices"][0]["logprobs"]["content"]
-                    # Without the end that follows it, which has no bytes.
-                    self._sums[key] = sum(one["logprob"] for one in tokens if one["bytes"])
-                sums.append(self._sums[key])
-        if len(self._sums) > MOST_SUMS:
-            self._sums.clear()
+                    known[key] = sum(one["logprob"] for one in _logprobs(reply)[: len(self._tail(word))])
+                sums.append(known[key])
         return Answer(logprobs=normalised(sums), prompt_tokens=read, completion_tokens=written)
 
     def _write(self, prompt: str, word: str) -> Any:
-        """A choice, written under a grammar that allows nothing else; the server tells what the model thought of it."""
-        body = {"n_predict": LONGEST_CHOICE, "temperature": 0, "n_probs": 1, "grammar": _grammar(word)}
-        reply = self._ask(prompt, body)
-        if _text(reply) != word:
+        """A choice, written under a grammar that allows nothing else; the server tells what the model thought of it.
+
+        The grammar is of tokens: one of text would let the model spell it in other pieces, which it never saw.
+        """
+        tail = self._tail(word)
+        grammar = "root ::= " + " ".join(f"<[{token}]>" for token in tail)
+        reply = self._ask(prompt, {"n_predict": len(tail), "temperature": 0, "n_probs": 1, "grammar": grammar})
+        if [one["id"] for one in _logprobs(reply)][: len(tail)] != tail:
             raise RuntimeError(f"the model could not write the choice {word!r} ({_text(reply)!r})")
         return reply
 
@@ -146,17 +148,25 @@ class LlamaCpp:
         except Exception as error:  # one prompt's fault must not cost the batch; it is kept with its row
             return Answer(error=f"{type(error).__name__}: {error}"[:500])
 
-    def _is_single(self, choice: str) -> bool:
-        """Whether a choice is one token after text; counted by the model itself."""
-        if len(choice) > LONGEST_TOKEN:
-            return False
-        if choice not in self._single:
-            self._single[choice] = self._tokens("Answer:" + choice) - self._tokens("Answer:") == 1
-        return self._single[choice]
+    def _tail(self, choice: str) -> list[int]:
+        """The tokens of a choice where it follows text."""
+        if choice not in self._tails:
+            before = "\n" if self._chat else "Answer:"
+            base, both = self._tokens(before), self._tokens(before + choice)
+            # Where it melts into the text before it, it is taken alone.
+            self._tails[choice] = both[len(base) :] if both[: len(base)] == base else self._tokens(choice)
+        return self._tails[choice]
 
-    def _tokens(self, text: str) -> int:
-        reply = self._server.handle_completions({"prompt": text, "n_predict": 1, "temperature": 0})
-        return int(reply["usage"]["prompt_tokens"])
+    def _tokens(self, text: str) -> list[int]:
+        """Asked of the server's own address on this machine: the package has no call for it."""
+        ask = {"content": text, "add_special": False, "parse_special": False}
+        reply = httpx.post(f"{self._server.listening_address}/tokenize", json=ask, timeout=60, trust_env=False)
+        return list(reply.raise_for_status().json()["tokens"])
+
+
+def _logprobs(reply: Any) -> list[Any]:
+    """Of each token that was written."""
+    return list(reply["choices"][0]["logprobs"]["content"])
 
 
 def _text(reply: Any) -> str:
@@ -167,9 +177,3 @@ def _text(reply: Any) -> str:
 def _answer(reply: Any, **what: Any) -> Answer:
     usage = reply["usage"]
     return Answer(**what, prompt_tokens=usage["prompt_tokens"], completion_tokens=usage["completion_tokens"])
-
-
-def _grammar(text: str) -> str:
-    """A grammar (GBNF) of just this text."""
-    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'root ::= "{quoted}"'

@@ -51,7 +51,10 @@ def scatter(row: dict[str, Any], out: Folder, buckets: Folder, count: int) -> di
 def gather(row: dict[str, Any], out: Folder, buckets: Folder) -> dict[str, Any]:
     """One bucket -> the CORPUS rows of its shoppers and brands."""
     events = (buckets / row["bucket"]).read_table(EVENT).to_pylist()
-    events.sort(key=lambda e: (e["key"], e["timestamp"] is not None and e["timestamp"].timestamp(), e["id"]))
+    # Purchases have no id of their own: without the product, those of one moment would stand as the files do.
+    events.sort(
+        key=lambda e: (e["key"], e["timestamp"].timestamp() if e["timestamp"] else 0.0, e["id"], e["product_id"] or "")
+    )
     rows = []
     for key, some in groupby(events, key=lambda event: str(event["key"])):
         make = _shopper if key.startswith("shopper:") else _brand

@@ -111,7 +111,7 @@ class Task:
 def templates(folder: Traversable, name: str) -> dict[tuple[str, str], str]:
     """(facet, language) -> prompt, of the files `<name>[.<facet>].<language>.txt` in a folder."""
     found: dict[tuple[str, str], str] = {}
-    for path in folder.iterdir():
+    for path in folder.iterdir() if folder.is_dir() else ():
         task, *facet, language, suffix = path.name.split(".") if path.name.count(".") in (2, 3) else ("", "", "")
         if task == name and suffix == "txt":
             found["".join(facet), language] = path.read_text(encoding="utf-8").rstrip("\n")

@@ -42,6 +42,10 @@ class Declared(Task):
         self.typed = Typed(dict(settings.fields)) if settings.fields else None
         prompts = settings.prompt or {language: ZERO_SHOT[language] for language in self._languages()}
         self.templates = {("", language): text.rstrip("\n") for language, text in prompts.items()}
+        if not self.templates:
+            raise UserError(
+                f"own task {name}: no prompt, and labels in none of {', '.join(ZERO_SHOT)}", "give it a prompt"
+            )
 
     def _languages(self) -> list[str]:
         labels = self.settings.labels
@@ -103,11 +107,10 @@ def _of_file(name: str, settings: OwnTask, seed: int) -> Task:
     own = [one for one in found if one.__module__ == module.__name__]
     if len(own) != 1:
         raise UserError(f"{path} holds {len(own)} tasks", "define one subclass of synthrec.tasks.Task in it")
+    called = getattr(own[0], "name", None)
+    if called != name:
+        raise UserError(f"{path}: its task is called {called!r}", f"call it {name!r}, as own_tasks does")
     task = own[0](settings.settings, seed)
-    if getattr(task, "name", None) != name:
-        raise UserError(
-            f"{path}: its task is called {getattr(task, 'name', None)!r}", f"call it {name!r}, as own_tasks does"
-        )
     task.templates = templates(path.parent / "prompts", name) or task.templates
     if not task.templates:
         raise UserError(f"{path}: no prompts", f"write {path.parent}/prompts/{name}.en.txt")

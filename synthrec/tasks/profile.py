@@ -41,6 +41,8 @@ class Profile(Task):
             return
         language = record["language"]
         shown = _history(schema.strings(record["fields"]), language, shop, self.settings.events)
+        if not any(shown.values()):
+            return
         nothing = NOTHING[language]
         fields = {key: value or nothing for key, value in shown.items()} | {"user_id": record["user_id"]}
         for facet in ("preferences", "sentence"):
@@ -48,7 +50,8 @@ class Profile(Task):
 
     def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
         fields = schema.strings(row["fields"])
-        history = " ".join(fields[key] for key in ("searches", "bought", "says"))
+        shown = (fields[key] for key in ("searches", "bought", "says"))
+        history = " ".join(one for one in shown if one not in NOTHING.values())
         who = {"user_id": fields["user_id"]}
         if row["facet"] == "sentence":
             return grounded_sentence(row["text"], history, who)

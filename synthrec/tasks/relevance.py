@@ -38,7 +38,7 @@ class Relevance(Task):
             product = shop.products[product_id]
             card = " · ".join(p for p in (product["title"], product["category"]) if p)
             fields = {"query": record["text"], "product": card, "product_id": product_id, "own": str(product_id == own)}
-            yield Ask([record["id"], product_id], fields, options=WORDS[record["language"]])
+            yield Ask([record["id"], f"product:{product_id}"], fields, options=WORDS[record["language"]])
 
     def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
         fields = schema.strings(row["fields"])

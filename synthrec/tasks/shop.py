@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Shop:
         scores = vectors @ model.encode([query], query=True)[0]
         ids = list(self.products)
         meaning = [ids[i] for i in np.argsort(-scores, kind="stable")[:count]]
-        alone = [p for pair in zip(words, meaning, strict=False) for p in pair if (p in words) != (p in meaning)]
+        alone = [p for pair in zip_longest(words, meaning) for p in pair if p and (p in words) != (p in meaning)]
         return list(dict.fromkeys([*alone, *words, *meaning]))
 
     @cached_property

@@ -15,7 +15,7 @@ TEXT = Annotated[str, Field(min_length=1, max_length=80)]
 TYPES: dict[str, Any] = {
     "string": TEXT,
     "strings": Annotated[list[TEXT], Field(min_length=1, max_length=4)],
-    "number": float,
+    "number": Annotated[float, Field(allow_inf_nan=False)],
     "integer": int,
     "boolean": bool,
 }
@@ -30,9 +30,10 @@ class Typed:
     @cached_property
     def _model(self) -> type[BaseModel]:
         # Each type is one of TYPES or a Literal made here, which no checker can know beforehand.
+        # Names are aliases: pydantic would drop a field called _x or model_config.
         types: dict[str, Any] = {
-            name: (TYPES[kind] if isinstance(kind, str) else Literal[tuple(kind)], ...)
-            for name, kind in self.fields.items()
+            f"f{place}": (TYPES[kind] if isinstance(kind, str) else Literal[tuple(kind)], Field(alias=name))
+            for place, (name, kind) in enumerate(self.fields.items())
         }
         return create_model("Answer", __config__=ConfigDict(extra="forbid", title=None), **types)
 
@@ -44,7 +45,7 @@ class Typed:
     def read(self, text: str) -> dict[str, Any] | Rejection:
         """The fields of an answer, or what is wrong with it."""
         try:
-            return self._model.model_validate_json(text.strip(), strict=False).model_dump()
+            return self._model.model_validate_json(text.strip(), strict=False).model_dump(by_alias=True)
         except ValidationError as error:
             first = error.errors()[0]
             if first["type"] == "json_invalid":

@@ -1,0 +1,39 @@
+"""LABEL rows made by hand, and what curation steps may look things up in."""
+
+from __future__ import annotations
+
+import math
+
+from synthrec import console
+from synthrec.config import Config
+from synthrec.curation import Aids
+from synthrec.tasks.relevance import GRADES
+
+LABELS = {"sentiment": ["positive", "negative"], "relevance": list(GRADES)}
+TITLES = {"k1": "Tarrow Cast Iron Skillet, 10.25 in", "k2": "Tarrow Red Kettle", "k3": "橡奔 狗狗防水雨衣 中号"}
+
+
+def config(**wanted):
+    values = {"name": "x", "run_dir": "x", "sources": {"products": {"path": "x"}}, "curate": wanted}
+    return Config.model_validate(values)
+
+
+def aids(products=None, relevance=None, **wanted):
+    known = products or {i: {"product_id": i, "title": title, "text": title} for i, title in TITLES.items()}
+    return Aids(config(**wanted), known, relevance or {}, console.Meter("curate", None, "texts", None))
+
+
+def query(text, product_id="k1", number=0, language="en", label="colour: red"):
+    made = {"id": f"q{number:03d}", "request_id": f"r{number}", "task": "queries", "language": language}
+    made |= {"facet": "", "prompt": "p"}
+    return made | {"text": text, "product_id": product_id, "label": label, "model": "m"}
+
+
+def scored(number, logits, language="en", task="sentiment", **more):
+    total = sum(map(math.exp, logits))
+    scores = [math.exp(x) / total for x in logits]
+    best = max(range(len(scores)), key=scores.__getitem__)
+    made = {"id": f"s{number:03d}", "request_id": f"r{number}", "task": task, "language": language, "model": "m"}
+    labels = LABELS[task]
+    made |= {"text": f"text {number}", "product_id": "k1", "label": labels[best], "labels": labels, "facet": ""}
+    return made | {"score": scores[best], "scores": scores, "prior": [0.0] * len(labels), "prompt": "p"} | more

@@ -1,0 +1,107 @@
+"""Calibration: the prompt's own lean is taken out of label scores, by the batch or by what an empty input scores."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from label_rows import aids, scored
+
+from synthrec.curation.calibrate import calibrated
+from synthrec.tasks.relevance import relevant
+
+unhurried = settings(deadline=None)  # the machine may be busy
+
+LOGITS = st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=1, max_size=10)
+
+
+def scores(rows):
+    return {row["id"]: row["scores"] for row in calibrated(rows, aids())[0]}
+
+
+@given(english=LOGITS, chinese=LOGITS, bias=st.floats(-3, 3), place=st.integers(0, 1))
+@unhurried
+def test_a_constant_bias_of_the_prompt_changes_nothing(english, chinese, bias, place):
+    def rows(lean):
+        made = [scored(n, [x + lean * (i == place) for i, x in enumerate(pair)]) for n, pair in enumerate(english)]
+        return made + [scored(100 + n, pair, "zh") for n, pair in enumerate(chinese)]
+
+    straight, leaning = scores(rows(0.0)), scores(rows(bias))
+    assert straight.keys() == leaning.keys()
+    for one in straight:
+        assert straight[one] == pytest.approx(leaning[one], abs=1e-6)
+
+
+@given(english=LOGITS, chinese=LOGITS)
+@unhurried
+def test_languages_are_calibrated_apart(english, chinese):
+    rows = [scored(n, pair) for n, pair in enumerate(english)]
+    others = [scored(100 + n, pair, "zh") for n, pair in enumerate(chinese)]
+    mixed = [row for pair in zip(rows, others, strict=False) for row in pair]
+    mixed += [row for row in [*rows, *others] if row not in mixed]
+    apart = scores(rows) | scores(others)
+    assert scores(mixed) == {one: pytest.approx(value, abs=1e-9) for one, value in apart.items()}
+
+
+def test_calibration_turns_the_labels_of_a_prompt_that_always_says_the_same():
+    rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 2.5, 1.0, 0.5])]
+    assert {row["label"] for row in rows} == {"positive"}
+    kept, _ = calibrated(rows, aids())
+    assert [row["label"] for row in kept] == ["positive", "positive", "negative", "negative"]
+    # The mean of the log-odds was 1.75.
+    assert [math.log(row["scores"][0] / row["scores"][1]) for row in kept] == pytest.approx([1.25, 0.75, -0.75, -1.25])
+    assert [row["scores"][0] > 0.9 for row in rows] == [True, True, False, False]  # the rows given are as they were
+
+
+def test_a_score_of_zero_is_calibrated_too():
+    rows = [scored(0, [0.0, 0.0], scores=[0.0, 1.0]), scored(1, [0.0, 0.0])]
+    (none, even), _ = calibrated(rows, aids())
+    assert none["label"] == "negative"
+    assert even["label"] == "positive"
+
+
+def test_the_prompt_s_own_lean_is_taken_out_where_an_empty_input_told_it():
+    """By hand: log-odds 1 and 3, of which an empty input scores 2 by itself."""
+    rows = [scored(n, [gap, 0.0], prior=[-0.127, -2.127]) for n, gap in enumerate([1.0, 3.0])]
+    rows += [scored(2, [1.0, 0.0], prior=None)]  # of an answer from before there were priors
+    kept, _ = calibrated(rows, aids(calibration="contextual"))
+    assert [row["label"] for row in kept] == ["negative", "positive", "positive"]
+    assert [math.log(row["scores"][0] / row["scores"][1]) for row in kept] == pytest.approx([-1.0, 1.0, 1.0])
+    assert [row["label"] for row in rows] == ["positive"] * 3
+
+
+@given(english=LOGITS, chinese=LOGITS, prior=st.tuples(st.floats(-4, 0), st.floats(-4, 0)))
+@unhurried
+def test_what_an_empty_input_says_does_not_depend_on_the_other_texts(english, chinese, prior):
+    rows = [scored(n, pair, prior=list(prior)) for n, pair in enumerate(english)]
+    rows += [scored(100 + n, pair, "zh", prior=list(prior)) for n, pair in enumerate(chinese)]
+    known = aids(calibration="contextual")
+    together = {row["id"]: row for row in calibrated(rows, known)[0]}
+    for row in rows:
+        ((alone,), _) = calibrated([row], known)
+        assert alone["scores"] == pytest.approx(together[row["id"]]["scores"])
+        odds = math.log(row["scores"][0] / row["scores"][1]) - (prior[0] - prior[1])
+        assert math.log(alone["scores"][0] / alone["scores"][1]) == pytest.approx(odds, abs=1e-6)
+
+
+def test_without_calibration_scores_are_as_they_are():
+    rows = [scored(n, [gap, 0.0], prior=[-0.1, -2.3]) for n, gap in enumerate([3.0, 2.5, 1.0])]
+    assert calibrated(rows, aids(calibration="none")) == (rows, [])
+
+
+@pytest.mark.parametrize("apart", [{"facet": "aspect"}, {"labels": ["positive", "other"]}, {"language": "zh"}])
+def test_each_question_is_calibrated_by_its_own_answers(apart):
+    rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 1.0])]
+    others = [scored(10 + n, [gap, 0.0]) | apart for n, gap in enumerate([-2.0, -4.0])]
+    assert scores([*rows, *others]) == scores(rows) | scores(others) != scores([*rows, *others[:1]])
+    assert [row["scores"][0] > 0.5 for row in calibrated(others, aids())[0]] == [True, False]
+
+
+def test_four_grades_are_calibrated_to_probabilities_of_each():
+    rows = [scored(n, logits, task="relevance") for n, logits in enumerate([[4.0, 1, 0, 0], [3.0, 1, 0, 2]])]
+    assert {row["label"] for row in rows} == {"E"}
+    kept, _ = calibrated(rows, aids())
+    assert [row["label"] for row in kept] == ["E", "I"]
+    assert relevant([0.5, 0.2, 0.2, 0.1]) == pytest.approx(0.7)  # exact or a substitute
