@@ -150,7 +150,7 @@ class IntentTask(Settings):
 
     candidates: Annotated[int, Field(ge=2)] = Field(5, description="categories and attributes offered at most")
     history: Annotated[int, Field(ge=0)] = Field(3, description="the shopper's earlier searches shown with it")
-    max_searches: Positive | None = Field(None, description="picked by a hash; null: all")
+    max_shoppers: Positive | None = Field(None, description="whose searches are asked about, picked by a hash")
 
 
 class ProfileTask(Settings):

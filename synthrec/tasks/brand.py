@@ -47,7 +47,7 @@ class Brand(Task):
         source = f"{fields['products']} {fields['categories']}"
         who = {"brand": fields["brand"], "categories": fields["categories"]}
         if row["facet"] == "sentence":
-            return grounded_sentence(row["text"], source, who)
+            return grounded_sentence(row["text"], source, who, "not in its products")
         found = KNOWN_FOR.read(row["text"])
         if isinstance(found, Rejection):
             return found

@@ -28,7 +28,7 @@ class Intent(Task):
 
     @property
     def limit(self) -> int | None:
-        return self.settings.max_searches
+        return self.settings.max_shoppers
 
     def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[Ask]:
         language = record["language"]

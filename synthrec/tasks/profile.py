@@ -82,11 +82,13 @@ def grounded(values: list[str], text: str) -> list[str]:
     return list(dict.fromkeys(value for value in values if known & set(words(value))))
 
 
-def grounded_sentence(text: str, source: str, fields: dict[str, str]) -> dict[str, Any] | Rejection:
+def grounded_sentence(
+    text: str, source: str, fields: dict[str, str], otherwise: str = "not in the history"
+) -> dict[str, Any] | Rejection:
     """A LABEL row of a sentence about a source, or why there is none."""
     said = text.strip()
     if len(words(said)) < 3:
         return Rejection("too short", said)
     if not grounded([said], source):
-        return Rejection("not in the history", said)
+        return Rejection(otherwise, said)
     return {"text": said, "label": "sentence", "fields": fields}

@@ -21,6 +21,7 @@ ROLES = {"en": {"shopper": "Shopper", "agent": "Agent"}, "zh": {"shopper": "顾�
 COLON = {"en": ": ", "zh": "："}
 LONGEST = {"en": 240, "zh": 100}  # characters of one turn that the prompt shows
 SCORED = {"en": 80, "zh": 32}  # characters of a past reply that are scored: its beginning says what it is about
+SHORTEST = 4  # characters of a reply
 OTHERS = 4  # times as many past replies to pick from as are offered
 
 
@@ -64,7 +65,7 @@ class Reply(Task):
             right = str(best["label"] == fields["given"]).lower()
             return {"text": fields["asked"], **about, **best, "fields": kept | {"is_the_given": right}}
         said = row["text"].strip()
-        if len(words(said)) < 2:
+        if len(said) < SHORTEST:
             return Rejection("too short", said)
         if words(said) == words(fields["asked"]):
             return Rejection("copy of the question", said)
@@ -81,7 +82,12 @@ class Reply(Task):
             one_line(one, LONGEST[language]) for one in pick(self.seed, near, count, record["doc_id"], str(place))
         ]
         offered = pick(self.seed, [given, *[one for one in others if one != given][: count - 1]], count, asked)
-        return {one: one_line(one, SCORED[language]) for one in offered}
+        options: dict[str, str] = {}
+        for one in sorted(offered, key=lambda one: one != given):  # of two that begin alike, the one given stays
+            word = one_line(one, SCORED[language])
+            if word not in options.values():
+                options[one] = word
+        return {one: options[one] for one in offered if one in options}
 
 
 def _shown(turns: list[tuple[str, str]], language: str) -> str:

@@ -36,12 +36,12 @@ class Session(Task):
         titles: dict[str, str] = {}
         for product_id in [*near[: self.settings.candidates - 1], *self._far(own, shop)]:
             title = shop.products[product_id]["title"]
-            if title not in titles.values() and title != own["title"]:
-                titles[product_id] = title
+            word = one_line(title, SCORED)
+            if word not in titles.values() and title != own["title"]:  # what reads the same cannot be told apart
+                titles[product_id] = word
         if len(titles) > 1:
             fields = {"product": own["title"], "product_id": own["product_id"]}
-            options = {one: one_line(title, SCORED) for one, title in titles.items()}
-            yield Ask([record["doc_id"], *titles], fields, options=options)
+            yield Ask([record["doc_id"], *titles], fields, options=titles)
 
     def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
         fields = schema.strings(row["fields"])
