@@ -11,12 +11,15 @@ from typing import Any
 from synthrec.errors import UserError
 
 # Set before Ray is imported, or its workers do not see them.
-QUIET = {
+SETTINGS = {
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    # Ray's workers are nice by default. An LLM's threads wait for each other at every step, so with each moment that one
+    # of them is put off, all are: measured, 6% of llama.cpp's answers.
+    "RAY_worker_niceness": "0",
 }
 
 
@@ -25,7 +28,7 @@ def start(**options: Any) -> None:
 
     `log_to_driver` is off: what workers print stays in Ray's own log folder, and the screen keeps to what matters.
     """
-    for key, value in QUIET.items():
+    for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
     import ray
     from ray.data import DataContext
