@@ -17,8 +17,8 @@ SETTINGS = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    # Ray's workers are nice by default. An LLM's threads wait for each other at every step, so with each moment that one
-    # of them is put off, all are: measured, 6% of llama.cpp's answers.
+    # Ray's workers are nice by default. An LLM's threads wait for each other at every step: when one is put off, all
+    # are. Measured: 6% of llama.cpp's answers.
     "RAY_worker_niceness": "0",
 }
 
