@@ -32,6 +32,7 @@ from synthrec.synthesis.plan import plan
 from synthrec.tasks import Shop, Task, chosen_tasks, waves
 
 FILES_A_UNIT = 200
+TOGETHER = 0.05  # seconds between accounts of one batch
 
 
 def settings(config: Config) -> Any:
@@ -148,13 +149,16 @@ def _watch(
 ) -> None:
     """Count answers as they come; stop at a budget's limit."""
     breakers = {name: Breaker(name, most, window) for name in jobs}
-    last = time.monotonic()
+    begun = last = time.monotonic()
     for one in accounts:
         if wrong := json.loads(one["wrong"]):
             raise UserError(*wrong)
         now, meter = jobs[one["task"]].now, meters[one["task"]]
-        meter.begin(last)
-        last = time.monotonic()
+        arrived = time.monotonic()
+        if arrived - last > TOGETHER:  # what arrives together was in work together
+            begun = last
+        last = arrived
+        meter.begin(begun)
         counts = {k: one[k] for k in ("rows", "prompt_tokens", "completion_tokens")}
         now.update(counts | {"refused": one["refused"]})
         purse.pay(**counts)

@@ -63,7 +63,9 @@ class Declared(Task):
     def requests(self, record: dict[str, Any], shop: Shop) -> Iterator[Ask]:
         language = record["language"]
         labels = self._labels(language)
-        fields = {key: one_line(value, LONGEST) for key, value in schema.strings(record["fields"]).items()}
+        shown = self.templates["", language]  # of the record's own fields, those that the prompt names
+        own = schema.strings(record["fields"])
+        fields = {key: one_line(value, LONGEST) for key, value in own.items() if f"{{{key}}}" in shown}
         fields |= {"text": one_line(record["text"], LONGEST), "product_id": record["product_id"] or ""}
         if labels and not self.settings.prompt:
             fields["labels"] = ("、" if language == "zh" else ", ").join(labels.values())
