@@ -21,7 +21,7 @@ ROLES = {"en": {"shopper": "Shopper", "agent": "Agent"}, "zh": {"shopper": "顾�
 COLON = {"en": ": ", "zh": "："}
 LONGEST = {"en": 240, "zh": 100}  # characters of one turn that the prompt shows
 SCORED = {"en": 80, "zh": 32}  # characters of a past reply that are scored: its beginning says what it is about
-SHORTEST = 4  # characters of a reply
+SHORTEST = 5  # characters of a reply
 OTHERS = 4  # times as many past replies to pick from as are offered
 
 
