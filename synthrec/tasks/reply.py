@@ -21,7 +21,7 @@ ROLES = {"en": {"shopper": "Shopper", "agent": "Agent"}, "zh": {"shopper": "顾�
 COLON = {"en": ": ", "zh": "："}
 LONGEST = {"en": 240, "zh": 100}  # characters of one turn that the prompt shows
 SCORED = {"en": 80, "zh": 32}  # characters of a past reply that are scored: its beginning says what it is about
-SHORTEST = 5  # characters of a reply
+SHORTEST = {"en": 5, "zh": 3}  # characters of a reply
 OTHERS = 4  # times as many past replies to pick from as are offered
 
 
@@ -65,7 +65,7 @@ class Reply(Task):
             right = str(best["label"] == fields["given"]).lower()
             return {"text": fields["asked"], **about, **best, "fields": kept | {"is_the_given": right}}
         said = row["text"].strip()
-        if len(said) < SHORTEST:
+        if len(said) < SHORTEST.get(row["language"], 5):
             return Rejection("too short", said)
         if words(said) == words(fields["asked"]):
             return Rejection("copy of the question", said)
