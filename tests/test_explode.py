@@ -226,7 +226,7 @@ def test_under_a_schema_no_stop_string_cuts_the_answer():
     planner.write("a", Sampling(schema="{}"), 7)
     planner.write("a", Sampling(temperature=0.5), 7)
     guided, free = (json.loads(one.params) for one in planner.requests)
-    assert (guided["stop"], guided["structured_outputs"], guided["seed"]) == ([], {"json": "{}"}, None)
+    assert (guided["stop"], guided["structured_outputs"], guided["seed"]) == ([], {"json": "{}"}, 7)
     assert (free["stop"], free["structured_outputs"], free["seed"]) == (["\n"], None, 7)
 
 

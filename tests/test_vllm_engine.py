@@ -212,7 +212,8 @@ OTHERS = pa.schema(
 
 
 def asked(number):
-    """A row of one of eight kinds, by its number."""
+    """A row of one of eight kinds, by its number. Greedy ones and ones with dice share a batch."""
+    hot = json.dumps(asdict(Sampling(temperature=0.7, max_tokens=12)))
     plain, guided, wrong = (
         json.dumps(asdict(Sampling(max_tokens=m, schema=s)))
         for m, s in ((12, None), (40, json.dumps(SHAPE)), (12, '{"type": "nonsense"}'))
@@ -228,7 +229,7 @@ def asked(number):
     return (
         row
         | [
-            {},
+            {"sampling": hot} if number % 16 else {},
             {"choices": [" red", " chair"], "fields": None},
             {"choices": [" red cotton shirt", " chair", " a chair"], "blank": HEAD + "\nQuery:", "tags": ["x", "y"]},
             {"sampling": guided},

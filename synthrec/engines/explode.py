@@ -142,7 +142,8 @@ def _written(sampling: Sampling, seed: int) -> dict[str, Any]:
         "max_tokens": sampling.max_tokens,
         # Under a schema the grammar ends the answer. A stop string could cut it inside a text.
         "stop": [] if schema else list(sampling.stop),
-        "seed": seed if sampling.temperature else None,  # a row with dice of its own is drawn apart, which costs time
+        # Of every row, though a greedy one has no use for it: where some have none, Arrow makes all of them fractions.
+        "seed": seed,
         "logprob_token_ids": None,
         "structured_outputs": {"json": schema} if schema else None,
     }

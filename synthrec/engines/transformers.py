@@ -15,6 +15,10 @@ from synthrec.config import Engine as EngineSettings
 from synthrec.engines.base import Answer, Sampling, no_choice, normalised
 from synthrec.engines.hub import BATCH, chat_ids, cut, listed, open_model, sample
 
+LEAD = 8  # tokens by which rows are told to begin alike
+LEAST_ALIKE = 8  # rows that are worth a prefix of their own
+PREFIXES = 4  # kept
+
 # Rows of tokens, how many of them all rows begin with, which rows they are -> their answers.
 Work = Callable[[list[list[int]], int, list[int]], list[Answer]]
 
@@ -28,7 +32,7 @@ class Transformers:
         self._model = model
         self._lock = threading.Lock()  # one batch at a time fills the cores
         self._window = getattr(model.config.get_text_config(), "sliding_window", None) or math.inf
-        self._prefix: tuple[list[int], Any] | None = None  # the last prefix's tokens and their keys and values
+        self._prefixes: dict[tuple[int, ...], Any] = {}  # the last prefixes' tokens -> their keys and values
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
         def write(ids: list[list[int]], prefix: int, rows: list[int]) -> list[Answer]:
@@ -52,7 +56,7 @@ class Transformers:
         return answers
 
     def close(self) -> None:
-        self._prefix = None
+        self._prefixes.clear()
 
     def _ids(self, prompts: Sequence[str]) -> list[list[int]]:
         if not prompts:
@@ -112,7 +116,8 @@ class Transformers:
         return answers
 
     def _each(self, ids: list[list[int]], work: Work, room: int, spare: int = 0) -> list[Answer]:
-        """Answers of rows in batches of like length; `work(ids, prefix, rows)` sees what all rows begin with.
+        """Answers of rows in batches of those that begin alike, sorted by length; `work(ids, prefix, rows)` is told how
+        many tokens all of a batch begin with.
 
         Args:
             room: tokens that will be written.
@@ -120,14 +125,15 @@ class Transformers:
         """
         answers = [Answer(error=f"the prompt has {len(i)} tokens, the context holds {self._context}") for i in ids]
         fit = [row for row in sorted(range(len(ids)), key=lambda r: len(ids[r])) if 0 < len(ids[row]) < self._context]
-        # Padding stands between a shared prefix and a row's own tokens, where it would use up a sliding window.
-        slides = bool(fit) and len(ids[fit[-1]]) + room > self._window
-        prefix = 0 if slides else _common_prefix([ids[r][: max(1, len(ids[r]) - spare)] for r in fit])
-        for start in range(0, len(fit), BATCH):
-            rows = fit[start : start + BATCH]
-            with self._torch.inference_mode():
-                for row, answer in zip(rows, work([ids[r] for r in rows], prefix, rows), strict=True):
-                    answers[row] = answer
+        for some in _begun_alike(ids, fit):
+            # Padding stands between a shared prefix and a row's own tokens, where it would use up a sliding window.
+            slides = len(ids[some[-1]]) + room > self._window
+            prefix = 0 if slides else _common_prefix([ids[r][: max(1, len(ids[r]) - spare)] for r in some])
+            for start in range(0, len(some), BATCH):
+                rows = some[start : start + BATCH]
+                with self._torch.inference_mode():
+                    for row, answer in zip(rows, work([ids[r] for r in rows], prefix, rows), strict=True):
+                        answers[row] = answer
         return answers
 
     def _forward(self, ids: list[list[int]], prefix: int, keep: int = 1) -> tuple[Any, Any, Any]:
@@ -160,12 +166,15 @@ class Transformers:
 
         if not prefix:
             return DynamicCache(config=self._model.config)
-        if self._prefix is None or self._prefix[0] != prefix:
+        key = tuple(prefix)
+        if key not in self._prefixes:
             tokens = self._torch.tensor([prefix], device=self._device)
             cache = DynamicCache(config=self._model.config)
             self._model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self._prefix = (prefix, cache)
-        cache = copy.deepcopy(self._prefix[1])
+            while len(self._prefixes) >= PREFIXES:
+                del self._prefixes[next(iter(self._prefixes))]
+            self._prefixes[key] = cache
+        cache = copy.deepcopy(self._prefixes[key])
         cache.batch_repeat_interleave(rows)
         return cache
 
@@ -205,6 +214,16 @@ class Transformers:
             Answer(text=text, prompt_tokens=len(i), completion_tokens=len(w))
             for text, i, w in zip(texts, ids, written, strict=True)
         ]
+
+
+def _begun_alike(ids: list[list[int]], rows: list[int]) -> list[list[int]]:
+    """Rows by their first tokens: mixed tasks and languages share nothing. What is too little stays together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row in rows:
+        groups.setdefault(tuple(ids[row][:LEAD]), []).append(row)
+    large = [some for some in groups.values() if len(some) >= LEAST_ALIKE]
+    apart = {row for some in large for row in some}
+    return [*large, *filter(None, [[row for row in rows if row not in apart]])]
 
 
 def _common_prefix(rows: list[list[int]]) -> int:
