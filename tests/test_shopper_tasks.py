@@ -200,7 +200,7 @@ def test_a_brand_is_known_for_what_its_products_say():
         ("known_for", '{"known_for": ["shoes", "socks"]}', "not in its products"),
         ("known_for", '{"known_for": "kettles"}', "not of the schema"),
         ("known_for", "kettles", "not JSON"),
-        ("sentence", "Makes shoes for children.", "not in the history"),
+        ("sentence", "Makes shoes for children.", "not in its products"),
         ("sentence", "Kettles.", "too short"),
     ],
 )

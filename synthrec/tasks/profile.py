@@ -6,6 +6,7 @@ Both are held against the shopper's own history: a preference of which nothing s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from synthrec.tasks.shop import Shop
 from synthrec.tasks.typed import Typed, flat
 
 PREFERENCES = Typed({"likes": "strings"})
+LISTED = re.compile(r"[,，、;；]")
 NOTHING = {"en": "nothing yet", "zh": "暂无"}
 LONGEST = {"en": 160, "zh": 60}  # characters of one review that the prompt shows
 
@@ -77,8 +79,9 @@ def _history(fields: dict[str, str], language: str, shop: Shop, most: int) -> di
 
 
 def grounded(values: list[str], text: str) -> list[str]:
-    """The values that share a word with a text, each once."""
+    """The values that share a word with a text, each once; one that is a list in itself is taken apart."""
     known = set(words(text))
+    values = [part.strip(" .。") for value in values for part in LISTED.split(value)]
     return list(dict.fromkeys(value for value in values if known & set(words(value))))
 
 
