@@ -21,6 +21,7 @@ from synthrec.synthesis.metrics import Metrics
 from synthrec.synthesis.worker import Worker, empty, keep, prompt, seed
 from synthrec.tasks import Task
 
+OTHER_NAMES = {"prompt": "made_of", "choices": "offered"}
 AT_ONCE = 2  # batches in work in one engine
 
 
@@ -94,7 +95,9 @@ def _as_prompts(batch: pa.Table, tasks: dict[str, Task]) -> pa.Table:
         "blank": [empty(tasks, row) if row["choices"] is not None else None for row in rows],
         "sampling": [json.dumps(asdict(tasks[row["task"]].sampling(row["facet"]))) for row in rows],
     }
+    # The engine takes `prompt` and `choices` for itself: those of the requests travel under other names.
     made = batch.rename_columns(["made_of" if name == "prompt" else name for name in batch.column_names])
+    made = made.append_column("offered", batch["choices"])
     made = made.append_column("prompt", pa.array(columns["text_of"], pa.string()))
     for name in ("blank", "sampling"):
         made = made.append_column(name, pa.array(columns[name], pa.string()))
@@ -104,7 +107,7 @@ def _as_prompts(batch: pa.Table, tasks: dict[str, Task]) -> pa.Table:
 def _kept(batch: pa.Table, tasks: dict[str, Task], store: Folder, model: str) -> pa.Table:
     """Answered rows, written as completions and accounted for."""
     rows = [
-        {**{name: row[name] for name in schema.REQUEST.names if name != "prompt"}, "prompt": row["made_of"]}
+        {name: row[OTHER_NAMES.get(name, name)] for name in schema.REQUEST.names}
         | {key: row[key] for key in ("text", "logprobs", "prior", "prompt_tokens", "completion_tokens", "error")}
         | {"model": model}
         for row in batch.to_pylist()
