@@ -10,6 +10,7 @@ from typing import Any
 from synthrec import models
 from synthrec.config import Engine as EngineSettings
 from synthrec.engines.base import Engine, Sampling
+from synthrec.engines.reader import cannot_load
 from synthrec.errors import UserError
 
 BATCH = 32
@@ -88,7 +89,3 @@ def open_model(settings: EngineSettings, kind: Any) -> tuple[Any, str, Any, Any]
     except (OSError, ValueError) as error:  # not there, or there and no model
         raise cannot_load(settings.model, error) from None
     return torch, device, tokenizer, model.eval().to(device)
-
-
-def cannot_load(model: str, error: Exception) -> UserError:
-    return UserError(f"cannot load {model}: {str(error).splitlines()[0]}", "check the name")
