@@ -88,17 +88,21 @@ def _ratios(result: dict[str, Any]) -> dict[str, Any]:
         one, other = ((result.get(part) or {}).get(key) for part, key in (a, b))
         return one / other if one and other else None
 
-    hugging = (result.get("transformers") or {}).get("hf_pipeline_per_s")
-    best = max(hugging.values()) if hugging else None
-    own = (result.get("transformers") or {}).get("generate_per_s")
+    def over_hugging(own: str, theirs: str) -> float | None:
+        part = result.get("transformers") or {}
+        return part[own] / max(part[theirs].values()) if own in part else None  # at its best size of batch
+
+    by_engine = {name: (result.get(name) or {}).get("pipeline_over_engine") for name in ("llamacpp", "vllm")}
+    shown = [figure for figure in by_engine.values() if figure]
     scaled = (result.get("scaling") or {}).get("efficiency_by_actors", {})
     return {
-        "pipeline_over_engine": {
-            name: (result.get(name) or {}).get("pipeline_over_engine") for name in ("llamacpp", "transformers", "vllm")
-        },
+        "pipeline_over_engine": min(shown, default=None),
+        "pipeline_over_engine_by": by_engine,
         "over_naive_loop": over(("transformers", "generate_per_s"), ("transformers", "naive_loop_per_s")),
-        "over_hf_pipeline": own / best if own and best else None,
-        "choose_over_generate": over(("transformers", "choose_per_s"), ("transformers", "generate_label_per_s")),
+        "over_hf_pipeline": over_hugging("generate_per_s", "hf_pipeline_per_s"),
+        # Generating the label as a team without `choose` would; and with our own engine, which shares prefixes too.
+        "choose_over_generate": over_hugging("choose_per_s", "hf_pipeline_label_per_s"),
+        "choose_over_own_generate": over(("transformers", "choose_per_s"), ("transformers", "generate_label_per_s")),
         "choose_over_naive": over(("transformers", "pipeline_choose_per_s"), ("transformers", "naive_scores_per_s")),
         "noop_over_distilabel": over(("noop", "noop_per_s"), ("noop", "distilabel_per_s")),
         "scaling_efficiency_16": scaled.get("16"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _over_engine(folder: Path, engine: Row, queries: int, reviews: int, per_prod
 def _pipeline_choose(folder: Path, engine: Row) -> float:
     """Labels scored a second by the whole stage, its fixed costs taken off."""
     cluster.start()
-    run = _run(folder, engine)
+    run = _run(folder, engine | {"resources": {"batch_size": 256}})  # more rows that share a prefix in each
     little, few = run.seconds(only(sentiment={"max_reviews": 16}))
     whole, many = run.seconds(only(sentiment={}))
     import ray
@@ -145,18 +146,19 @@ def _peers(model: str, write: Sequence[Row], score: Sequence[Row]) -> dict[str, 
                 net(**tokenizer(row["asked"], return_tensors="pt")).logits[0, -1].log_softmax(-1)
 
     words = pipeline("text-generation", model=net, tokenizer=tokenizer)
-    given = {key: value for key, value in how.items() if key != "tokenizer"}
-    batches = {
-        size: _rate(
-            lambda rows, size=size: list(  # type: ignore[misc]
-                words([r["asked"] for r in rows], batch_size=size, return_full_text=False, tokenizer=tokenizer, **given)
-            ),
-            write[:64],
-        )
-        for size in (1, 8, 32)
-    }
+
+    def batched(rows: Sequence[Row], settings: dict[str, Any]) -> dict[str, float]:
+        """By size of the batch: as a user of that pipeline would try them."""
+
+        def write_all(some: Sequence[Row], size: int) -> None:
+            list(words([row["asked"] for row in some], batch_size=size, return_full_text=False, **settings))
+
+        return {str(size): _rate(partial(write_all, size=size), rows) for size in (1, 8, 32)}
+
+    label = {"max_new_tokens": 4, "do_sample": False, "stop_strings": ["\n"], "tokenizer": tokenizer}
     return {
         "naive_loop_per_s": _rate(loop, write[:24]),
         "naive_scores_per_s": _rate(loop_scores, score[:40]),
-        "hf_pipeline_per_s": {str(size): rate for size, rate in batches.items()},
+        "hf_pipeline_per_s": batched(write[:64], how),
+        "hf_pipeline_label_per_s": batched(score[:64], label),
     }
