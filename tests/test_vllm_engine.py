@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
+from little_shop import Shop, accounted, ids
 
 from synthrec import models
 from synthrec.config import Engine
@@ -278,6 +279,27 @@ def check(reference, kind, row, got):
         assert (got["prior"] is None) == (row["blank"] is None)
     assert (got["error"] is None) == (kind not in (4, 5, 7))
     assert (got["text"] is None) == (kind not in (0, 3))
+
+
+@real
+def test_the_whole_stage_runs_on_it_and_asks_nothing_twice(folder, ray_session, tmp_path):
+    shop = Shop(tmp_path / "shop")
+    engine = settings(folder, context=512).model_dump()
+    tasks = {"queries": {"per_product": 1}, "sentiment": {}}
+    first = shop.run(tasks, engine)
+    assert accounted(first)
+    assert set(first.labels["task"].to_pylist()) == set(tasks)
+    for name, asked in first.requests.items():
+        done = shop.completions(name, "done")
+        assert ids(done) == ids(asked)
+        assert done.select(asked.column_names).sort_by("id").equals(asked.sort_by("id"))
+        for row in done.to_pylist():
+            assert row["model"] == f"vllm:{folder}"
+            assert row["prompt_tokens"] > 0
+            assert (row["text"] is None) == (row["choices"] is not None)
+            assert row["choices"] is None or len(row["logprobs"]) == len(row["prior"]) == len(row["choices"])
+    shop.forget()
+    assert shop.run(tasks, engine).asked == {"queries": 0, "sentiment": 0}
 
 
 # What needs no vLLM.

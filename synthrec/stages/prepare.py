@@ -22,7 +22,7 @@ from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.privacy import Pseudonymiser, load_key
-from synthrec.sources import documents, groups, readers, records
+from synthrec.sources import documents, doubles, groups, readers, records
 from synthrec.storage import Folder, filesystem
 
 TABLES = {
@@ -61,9 +61,9 @@ def run(context: Context) -> dict[str, Any]:
             meter.advance(note=f"{rows} rows")
     _check_totals(config, totals, parts, work)
     names = [str(one["part"]) for one in work]
-    publish = partial(_publish, parts=parts, out=context.out, doubles=_find_doubles(parts, names))
-    duplicates = sum(one["duplicates"] for one in cluster.work([{"part": n} for n in names], publish, num_cpus=0.5))
-    grouped = _group(names, sum(counts["rows"] for counts in totals.values()), parts / "groups", context.out)
+    total = sum(counts["rows"] for counts in totals.values())
+    duplicates = _publish_all(names, total, parts, context.out)
+    grouped = _group(names, total, parts / "groups", context.out)
     parts.delete()
     return {
         "sources": {kind: dict(counts) for kind, counts in totals.items()},
@@ -165,10 +165,25 @@ def _texts(value: Any) -> Iterator[str]:
             todo += one
 
 
-def _publish(row: dict[str, Any], parts: Folder, out: Folder, doubles: dict[str, dict[int, str]]) -> dict[str, Any]:
+def _publish_all(names: list[str], rows: int, parts: Folder, out: Folder) -> int:
+    """Look for ids that stand more than once, and write every part for good; returns how many rows were refused."""
+    buckets, found = parts / "ids", parts / "doubles"
+    for folder in (buckets, found):
+        folder.delete()  # of a run that was stopped, and may have had another number of them
+    count = 1 + rows // doubles.ROWS_A_BUCKET
+    units = [{"part": name, "order": order} for order, name in enumerate(names)]
+    scatter = partial(doubles.scatter, corpus=parts / "corpus", buckets=buckets, count=count)
+    list(cluster.work(units, scatter, num_cpus=0.5))
+    gather = partial(doubles.gather, buckets=buckets, out=found)
+    list(cluster.work([{"bucket": f"{number:05d}"} for number in range(count)], gather, num_cpus=0.5))
+    publish = partial(_publish, parts=parts, out=out, found=found)
+    return sum(one["duplicates"] for one in cluster.work(units, publish, num_cpus=0.5))
+
+
+def _publish(row: dict[str, Any], parts: Folder, out: Folder, found: Folder) -> dict[str, Any]:
     """Write one part's tables for good, its repeated ids moved to rejects. Writes the same when run again."""
     name = f"{row['part']}.parquet"
-    again = doubles.get(row["part"], {})
+    again = doubles.of_part(found, row["order"])
     rejects = []
     for table, kind in TABLES.items():
         if not (parts / table).exists(name):
@@ -197,20 +212,6 @@ def _group(names: list[str], rows: int, buckets: Folder, out: Folder) -> Counter
     for one in cluster.work(units, partial(groups.gather, out=out, buckets=buckets), num_cpus=0.5):
         total.update(json.loads(one["kinds"]))
     return total
-
-
-def _find_doubles(parts: Folder, names: list[str]) -> dict[str, dict[int, str]]:
-    """part -> row of it whose id has stood before -> where that was. Order: as the sources are listed, then rows."""
-    first: dict[str, str] = {}
-    doubles: dict[str, dict[int, str]] = {}
-    for name in names:
-        if not (parts / "corpus").exists(f"{name}.parquet"):
-            continue
-        data = _read(parts / "corpus", f"{name}.parquet", ["doc_id", "where"])
-        for index, (one, where) in enumerate(zip(*(data[c].to_pylist() for c in data.column_names), strict=True)):
-            if first.setdefault(one, where) != where:
-                doubles.setdefault(name, {})[index] = first[one]
-    return doubles
 
 
 def _read(folder: Folder, name: str, columns: list[str] | None = None) -> pa.Table:

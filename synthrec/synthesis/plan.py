@@ -38,7 +38,7 @@ def plan(
     light: dict[str, Any] = {"num_cpus": 0.25}
     rows = (
         ray.data.read_parquet(
-            files, filesystem=asked.fs, override_num_blocks=len(files), ray_remote_args=light, concurrency=1
+            files, filesystem=asked.fs, override_num_blocks=len(files), concurrency=1, **light
         )  # one file after the other: requests that begin alike stand together
         .map_batches(partial(_among, wanted=wanted), batch_format="pyarrow", batch_size=None, **light)
         # Ray hands an actor a block at a time and reports when it is done: with a block a batch, progress is smooth.
