@@ -25,8 +25,8 @@ def noop(folder: Path, peer: str) -> dict[str, Any]:
     distilabel's figure is that of its default batches (50 rows); with large ones it is given beside it.
     """
     cluster.start()
-    rows = 200_000
-    seconds, figures = _fake(folder, rows, {"seconds": 0}, {"batch_size": 1024}).seconds()
+    rows = 600_000
+    seconds, figures = _fake(folder, rows, {"seconds": 0}, {"batch_size": 4096}).seconds()
     ours = answers(figures) / seconds
     result: dict[str, Any] = {"noop_rows": rows, "noop_per_s": ours, "distilabel_per_s": None}
     if Path(peer).is_file():

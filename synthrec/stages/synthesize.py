@@ -31,7 +31,7 @@ from synthrec.synthesis.parse import parse
 from synthrec.synthesis.plan import plan
 from synthrec.tasks import Shop, Task, chosen_tasks, waves
 
-FILES_A_UNIT = 200
+MOST_FILES, MOST_BYTES = 200, 4_000_000  # of completions in a unit of work: some 40,000 rows
 TOGETHER = 0.05  # seconds between accounts of one batch
 
 
@@ -187,8 +187,7 @@ def _parse(context: Context, job: Job) -> tuple[dict[str, Any], Why]:
     name = job.task.name
     for kind in ("labels", "rejects"):  # of a run that was stopped, and refused what is answered now
         _clear(context.out / kind, f"{name}-")
-    names = job.store.files(".parquet")
-    groups = [names[i : i + FILES_A_UNIT] for i in range(0, len(names), FILES_A_UNIT)]
+    groups = _in_groups(job.store)
     units = [{"names": group, "part": f"{number:05d}"} for number, group in enumerate(groups)]
     ids = ray.remote(num_cpus=0.5)(requests.ids).remote(context.out / "requests" / name)
     total: Counter[str] = Counter({"labels": 0, "rejects": 0, "prompt_tokens": 0, "completion_tokens": 0})
@@ -200,6 +199,19 @@ def _parse(context: Context, job: Job) -> tuple[dict[str, Any], Why]:
             why[reason] = (before[0] + count, before[1])
         total.update(one)
     return dict(total), why
+
+
+def _in_groups(store: Folder) -> list[list[str]]:
+    """Files of completions, taken together as far as one process should hold."""
+    groups: list[list[str]] = []
+    room = 0
+    for name, size in store.sizes(".parquet").items():
+        if not groups or size > room or len(groups[-1]) == MOST_FILES:
+            groups.append([])
+            room = MOST_BYTES
+        groups[-1].append(name)
+        room -= size
+    return groups
 
 
 def _clear(folder: Folder, prefix: str) -> None:

@@ -24,7 +24,9 @@ def parse(row: dict[str, Any], task: Task, store: Folder, out: Folder, wanted: A
     Args:
         wanted: a reference to the array of wanted request ids, shared by all units.
     """
-    kept = pa.concat_tables([_wanted(store, name, ray.get(wanted)) for name in row["names"]])
+    kept = pa.concat_tables([_read(store, name) for name in row["names"]])
+    # All at once: each call of is_in hashes the whole of the wanted ids.
+    kept = kept.filter(pc.is_in(kept["id"], value_set=ray.get(wanted)))
     labels: list[dict[str, Any]] = []
     rejects: list[dict[str, str]] = []
     for completion in kept.to_pylist():
@@ -61,10 +63,9 @@ def tally(refused: Iterable[tuple[str, str]]) -> Why:
     return {reason: (count, examples[reason]) for reason, count in counts.most_common(20)}
 
 
-def _wanted(store: Folder, name: str, ids: pa.Array) -> pa.Table:
+def _read(store: Folder, name: str) -> pa.Table:
     with store.fs.open_input_file(f"{store.path}/{name}") as file:
-        table = pq.read_table(file)
-    return table.filter(pc.is_in(table["id"], value_set=ids)).cast(schema.COMPLETION)
+        return pq.read_table(file).cast(schema.COMPLETION)
 
 
 def label(task: Task, completion: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
