@@ -276,6 +276,10 @@ class Synthesize(Settings):
 class Curate(Settings):
     """Which labels are worth training on."""
 
+    steps: tuple[str, ...] = Field(
+        ("normalise", "well_formed", "copies", "duplicates", "round_trip", "relevance", "calibrate"),
+        description="in this order; docs/curation.md says what each does and what it is worth",
+    )
     min_words: Positive = Field(2, description="of a query; a Chinese character counts as one")
     max_chars: Positive = Field(120, description="of a query")
     max_copy: Fraction = Field(0.9, description="share of a query's words that stand, in order, in the title")

@@ -142,6 +142,16 @@ class Folder:
         data = pads.dataset(paths, filesystem=self.fs, format="parquet", schema=schema)
         return data.to_table(columns=wanted.names, filter=where)
 
+    def read_file(self, name: str, schema: pa.Schema) -> pa.Table:
+        """One Parquet file, as a table of this schema."""
+        with self.fs.open_input_file(f"{self.path}/{name}") as file:
+            return pq.read_table(file, columns=schema.names).cast(schema)
+
+    def rows(self, name: str) -> int:
+        """How many rows a Parquet file has, read from its end alone."""
+        with self.fs.open_input_file(f"{self.path}/{name}") as file:
+            return int(pq.read_metadata(file).num_rows)
+
     def describe(self) -> list[dict[str, Any]]:
         """Name, bytes and sha256 of each file, and rows of each Parquet file: the manifest's list."""
         return [self._describe(name) for name in self.files()]
@@ -150,8 +160,7 @@ class Folder:
         path = f"{self.path}/{name}"
         entry: dict[str, Any] = {"name": name, "bytes": self.fs.get_file_info(path).size, "sha256": self.sha256(name)}
         if name.endswith(".parquet"):
-            with self.fs.open_input_file(path) as file:
-                entry["rows"] = pq.read_metadata(file).num_rows
+            entry["rows"] = self.rows(name)
         return entry
 
     def sha256(self, name: str) -> str:

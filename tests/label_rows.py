@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 
-from synthrec import console
 from synthrec.config import Config
-from synthrec.curation import Aids
+from synthrec.curation import STEPS, Aids
+from synthrec.sources import documents, records
+from synthrec.storage import Folder
 from synthrec.tasks.relevance import GRADES
 
 LABELS = {"sentiment": ["positive", "negative"], "relevance": list(GRADES)}
@@ -18,9 +20,16 @@ def config(**wanted):
     return Config.model_validate(values)
 
 
-def aids(products=None, relevance=None, **wanted):
+def aids(products=None, relevance=None, work=None, **wanted):
     known = products or {i: {"product_id": i, "title": title, "text": title} for i, title in TITLES.items()}
-    return Aids(config(**wanted), known, relevance or {}, console.Meter("curate", None, "texts", None))
+    folder = Folder.open(str(work)) if work else None
+    return Aids(config(**wanted), lambda: known, lambda products: relevance or {}, folder)
+
+
+def whole(name, rows, known):
+    """A step by its name, on rows that are all there are."""
+    step = STEPS[name]
+    return step.apply(rows, known, step.learn([rows], known) if step.learn else None)
 
 
 def query(text, product_id="k1", number=0, language="en", label="colour: red"):
@@ -37,3 +46,11 @@ def scored(number, logits, language="en", task="sentiment", **more):
     labels = LABELS[task]
     made |= {"text": f"text {number}", "product_id": "k1", "label": labels[best], "labels": labels, "facet": ""}
     return made | {"score": scores[best], "scores": scores, "prior": [0.0] * len(labels), "prompt": "p"} | more
+
+
+def shelf_of(store):
+    """Ten real products, five of each language, as prepare would catalogue them."""
+    rows = [json.loads(line) for line in (store / "products.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [row for la in ("en", "zh") for row in [r for r in rows if r["language"] == la][:5]]
+    made = [documents._product(records.Product.model_validate(row)) for row in rows]
+    return {row["product_id"]: row for row in sorted(made, key=lambda row: row["product_id"])}

@@ -7,9 +7,8 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_rows import aids, scored
+from label_rows import aids, scored, whole
 
-from synthrec.curation.calibrate import calibrated
 from synthrec.tasks.relevance import relevant
 
 unhurried = settings(deadline=None)  # the machine may be busy
@@ -18,7 +17,7 @@ LOGITS = st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=1, max
 
 
 def scores(rows):
-    return {row["id"]: row["scores"] for row in calibrated(rows, aids())[0]}
+    return {row["id"]: row["scores"] for row in whole("calibrate", rows, aids())[0]}
 
 
 @given(english=LOGITS, chinese=LOGITS, bias=st.floats(-3, 3), place=st.integers(0, 1))
@@ -48,7 +47,7 @@ def test_languages_are_calibrated_apart(english, chinese):
 def test_calibration_turns_the_labels_of_a_prompt_that_always_says_the_same():
     rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 2.5, 1.0, 0.5])]
     assert {row["label"] for row in rows} == {"positive"}
-    kept, _ = calibrated(rows, aids())
+    kept, _ = whole("calibrate", rows, aids())
     assert [row["label"] for row in kept] == ["positive", "positive", "negative", "negative"]
     # The mean of the log-odds was 1.75.
     assert [math.log(row["scores"][0] / row["scores"][1]) for row in kept] == pytest.approx([1.25, 0.75, -0.75, -1.25])
@@ -57,7 +56,7 @@ def test_calibration_turns_the_labels_of_a_prompt_that_always_says_the_same():
 
 def test_a_score_of_zero_is_calibrated_too():
     rows = [scored(0, [0.0, 0.0], scores=[0.0, 1.0]), scored(1, [0.0, 0.0])]
-    (none, even), _ = calibrated(rows, aids())
+    (none, even), _ = whole("calibrate", rows, aids())
     assert none["label"] == "negative"
     assert even["label"] == "positive"
 
@@ -66,7 +65,7 @@ def test_the_prompt_s_own_lean_is_taken_out_where_an_empty_input_told_it():
     """By hand: log-odds 1 and 3, of which an empty input scores 2 by itself."""
     rows = [scored(n, [gap, 0.0], prior=[-0.127, -2.127]) for n, gap in enumerate([1.0, 3.0])]
     rows += [scored(2, [1.0, 0.0], prior=None)]  # of an answer from before there were priors
-    kept, _ = calibrated(rows, aids(calibration="contextual"))
+    kept, _ = whole("calibrate", rows, aids(calibration="contextual"))
     assert [row["label"] for row in kept] == ["negative", "positive", "positive"]
     assert [math.log(row["scores"][0] / row["scores"][1]) for row in kept] == pytest.approx([-1.0, 1.0, 1.0])
     assert [row["label"] for row in rows] == ["positive"] * 3
@@ -78,9 +77,9 @@ def test_what_an_empty_input_says_does_not_depend_on_the_other_texts(english, ch
     rows = [scored(n, pair, prior=list(prior)) for n, pair in enumerate(english)]
     rows += [scored(100 + n, pair, "zh", prior=list(prior)) for n, pair in enumerate(chinese)]
     known = aids(calibration="contextual")
-    together = {row["id"]: row for row in calibrated(rows, known)[0]}
+    together = {row["id"]: row for row in whole("calibrate", rows, known)[0]}
     for row in rows:
-        ((alone,), _) = calibrated([row], known)
+        ((alone,), _) = whole("calibrate", [row], known)
         assert alone["scores"] == pytest.approx(together[row["id"]]["scores"])
         odds = math.log(row["scores"][0] / row["scores"][1]) - (prior[0] - prior[1])
         assert math.log(alone["scores"][0] / alone["scores"][1]) == pytest.approx(odds, abs=1e-6)
@@ -88,7 +87,7 @@ def test_what_an_empty_input_says_does_not_depend_on_the_other_texts(english, ch
 
 def test_without_calibration_scores_are_as_they_are():
     rows = [scored(n, [gap, 0.0], prior=[-0.1, -2.3]) for n, gap in enumerate([3.0, 2.5, 1.0])]
-    assert calibrated(rows, aids(calibration="none")) == (rows, [])
+    assert whole("calibrate", rows, aids(calibration="none")) == (rows, [])
 
 
 @pytest.mark.parametrize("apart", [{"facet": "aspect"}, {"labels": ["positive", "other"]}, {"language": "zh"}])
@@ -96,12 +95,12 @@ def test_each_question_is_calibrated_by_its_own_answers(apart):
     rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 1.0])]
     others = [scored(10 + n, [gap, 0.0]) | apart for n, gap in enumerate([-2.0, -4.0])]
     assert scores([*rows, *others]) == scores(rows) | scores(others) != scores([*rows, *others[:1]])
-    assert [row["scores"][0] > 0.5 for row in calibrated(others, aids())[0]] == [True, False]
+    assert [row["scores"][0] > 0.5 for row in whole("calibrate", others, aids())[0]] == [True, False]
 
 
 def test_four_grades_are_calibrated_to_probabilities_of_each():
     rows = [scored(n, logits, task="relevance") for n, logits in enumerate([[4.0, 1, 0, 0], [3.0, 1, 0, 2]])]
     assert {row["label"] for row in rows} == {"E"}
-    kept, _ = calibrated(rows, aids())
+    kept, _ = whole("calibrate", rows, aids())
     assert [row["label"] for row in kept] == ["E", "I"]
     assert relevant([0.5, 0.2, 0.2, 0.1]) == pytest.approx(0.7)  # exact or a substitute

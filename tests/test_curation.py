@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_rows import LABELS, TITLES, aids, config, query, scored
+from label_rows import LABELS, TITLES, aids, config, query, scored, shelf_of, whole
 
 from synthrec import schema
-from synthrec.curation import STEPS
+from synthrec.curation import STEPS, chosen
 from synthrec.curation.clean import copies, normalise, well_formed
-from synthrec.curation.dedup import duplicates, repeated_ids
+from synthrec.curation.dedup import duplicates
 from synthrec.curation.relevance import scored_relevant
-from synthrec.curation.roundtrip import roundtrip
 from synthrec.errors import UserError
-from synthrec.pipeline import Context
 from synthrec.retrieval.bm25 import BM25
-from synthrec.sources import documents, records
-from synthrec.stages import curate
-from synthrec.storage import Folder
 from synthrec.tasks import TASKS
 
 unhurried = settings(deadline=None)  # the machine may be busy
@@ -164,11 +156,6 @@ def test_queries_of_stop_words_alone_are_not_all_the_same():
     assert len(refused) == 1
 
 
-def test_a_row_that_was_written_twice_is_one_row_and_no_refusal():
-    rows = [query("red kettle", number=1), query("blue kettle", number=2), query("red kettle", number=1)]
-    assert repeated_ids(rows, aids()) == (rows[:2], [])
-
-
 WORDS = st.sampled_from(["red", "kettle", "kettles", "quiet", "of", "the", "水壶", "红色", "的", "!", "2"])
 TEXTS = st.lists(WORDS, max_size=5).map(" ".join)
 QUERIES = st.lists(
@@ -199,28 +186,27 @@ def test_the_order_of_rows_does_not_matter_to_duplicates(rows, data):
 
 
 @pytest.mark.parametrize(
-    "step", [s for s in STEPS if s.task == "queries" and s.run is not roundtrip], ids=lambda s: s.name
+    "step", [s for s in STEPS.values() if s.tasks[:1] == ("queries",) and s.name != "round_trip"], ids=lambda s: s.name
 )
 @given(rows=QUERIES, data=st.data())
 @unhurried
 def test_every_query_is_kept_or_refused_with_a_reason(step, rows, data):
     relevance = {(row["text"], row["product_id"]): data.draw(st.floats(0, 1)) for row in rows[::2]}
-    kept, refused = step.run(rows, aids(relevance=relevance, min_relevance=0.5))
+    kept, refused = whole(step.name, rows, aids(relevance=relevance, min_relevance=0.5))
     assert sorted([row["id"] for row in kept] + [row["id"] for row, _, _ in refused]) == [row["id"] for row in rows]
     assert all(why and detail for _, why, detail in refused)
     assert all(schema.table([row], schema.LABEL).num_rows == 1 for row in kept)
 
 
-@pytest.mark.parametrize("step", [s for s in STEPS if s.task != "queries"], ids=lambda s: f"{s.task} {s.name}")
+@pytest.mark.parametrize("task", ["sentiment", "relevance"])
 @pytest.mark.parametrize("how", ["batch", "contextual", "none"])
 @given(data=st.data())
 @unhurried
-def test_every_scored_row_is_kept_with_scores_that_are_probabilities(step, how, data):
-    task = "sentiment" if step.task == "*" else step.task
+def test_every_scored_row_is_kept_with_scores_that_are_probabilities(task, how, data):
     one = st.lists(st.floats(-30, 30), min_size=len(LABELS[task]), max_size=len(LABELS[task]))
     drawn = data.draw(st.lists(st.tuples(one, one | st.none(), st.sampled_from(["en", "zh"])), max_size=12))
     rows = [scored(n, logits, language, task, prior=prior) for n, (logits, prior, language) in enumerate(drawn)]
-    kept, refused = step.run(rows, aids(calibration=how))
+    kept, refused = whole("calibrate", rows, aids(calibration=how))
     assert refused == []
     assert sorted(row["id"] for row in kept) == [row["id"] for row in rows]
     for row in kept:
@@ -230,12 +216,18 @@ def test_every_scored_row_is_kept_with_scores_that_are_probabilities(step, how, 
 
 
 def test_steps_come_in_an_order_that_makes_sense():
-    assert {step.task for step in STEPS} <= {*TASKS, "*"}
-    assert STEPS[0].task == "*"  # what was written twice is counted by no other step
-    order = [step.run for step in STEPS if step.task == "queries"]
+    order = list(config().curate.steps)
+    assert {task for step in STEPS.values() for task in step.tasks} <= set(TASKS)
     # What refuses by the text looks at the text as it will be kept, and the dear steps see the fewest rows.
-    assert order.index(normalise) < min(order.index(s) for s in (well_formed, copies, duplicates, roundtrip))
-    assert order.index(roundtrip) > max(order.index(s) for s in (well_formed, copies, duplicates))
+    assert order.index("normalise") < min(order.index(s) for s in ("well_formed", "copies", "duplicates", "round_trip"))
+    assert order.index("round_trip") > max(order.index(s) for s in ("well_formed", "copies", "duplicates"))
+
+
+def test_a_step_that_is_none_is_told_with_those_that_are():
+    with pytest.raises(UserError) as told:
+        chosen(("normalise", "round_tripp"))
+    assert "round_tripp" in told.value.problem
+    assert "round_trip" in told.value.hint
 
 
 # The LLM's second look.
@@ -254,20 +246,21 @@ def test_queries_scored_irrelevant_are_refused(least, expected):
 
 @pytest.fixture(scope="module")
 def shelf(store):
-    """Ten real products, five of each language, as prepare would catalogue them."""
-    rows = [json.loads(line) for line in (store / "products.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = [row for la in ("en", "zh") for row in [r for r in rows if r["language"] == la][:5]]
-    made = [documents._product(records.Product.model_validate(row)) for row in rows]
-    return {row["product_id"]: row for row in sorted(made, key=lambda row: row["product_id"])}
+    return shelf_of(store)
 
 
-def test_a_query_must_find_its_product(shelf):
+@pytest.fixture
+def roundtrip(shelf, tmp_path):
+    return lambda rows, k: whole("round_trip", rows, aids(shelf, work=tmp_path, roundtrip_k=k))
+
+
+def test_a_query_must_find_its_product(shelf, roundtrip):
     english, chinese = (next(i for i, p in shelf.items() if p["language"] == la) for la in ("en", "zh"))
     rows = [query(product["title"], i, n, product["language"]) for n, (i, product) in enumerate(shelf.items())]
     swapped = dict(zip(shelf, [*list(shelf)[1:], next(iter(shelf))], strict=True))
     rows += [row | {"id": f"w{row['id']}", "product_id": swapped[row["product_id"]]} for row in rows]
     rows += [query("", english, 50), query("zzzz qqqq", english, 51), query("\U0001f980", chinese, 52, "zh")]
-    kept, refused = roundtrip(rows, aids(shelf, roundtrip_k=1))
+    kept, refused = roundtrip(rows, 1)
     assert sorted([row["id"] for row in kept] + [row["id"] for row, _, _ in refused]) == sorted(r["id"] for r in rows)
     found = {row["id"] for row in kept}
     assert {row["id"] for row in rows[:10]} <= found  # each title finds its own product
@@ -276,132 +269,21 @@ def test_a_query_must_find_its_product(shelf):
     assert {why for _, why, _ in refused} == {"does not find its product"}
 
 
-def test_either_retriever_is_enough(shelf):
+def test_either_retriever_is_enough(shelf, roundtrip):
     skillet, wok = (next(i for i, p in shelf.items() if word in p["title"]) for word in ("Skillet", "Wok"))
     meant = query("utensil to saute noodles", skillet, 0)  # not one word of its product
     named = query("bowl for stirring noodles chinese cooking", wok, 1)  # to the encoder it is rather a Chinese pan
     index = BM25.build([p["text"] for p in shelf.values()])
     assert index.top(meant["text"], 1) == []
     assert [list(shelf)[n] for n in index.top(named["text"], 1)] == [wok]
-    kept, refused = roundtrip([meant, named, meant | {"id": "w", "product_id": wok}], aids(shelf, roundtrip_k=1))
+    kept, refused = roundtrip([meant, named, meant | {"id": "w", "product_id": wok}], 1)
     assert [row["id"] for row in kept] == ["q000", "q001"]
     assert [row["id"] for row, _, _ in refused] == ["w"]
 
 
-def test_with_k_of_the_whole_catalogue_everything_is_found(shelf):
+def test_with_k_of_the_whole_catalogue_everything_is_found(shelf, roundtrip):
     rows = [query("zzzz qqqq", i, n) for n, i in enumerate(shelf)]
-    kept, refused = roundtrip(rows, aids(shelf, roundtrip_k=500))
+    kept, refused = roundtrip(rows, 500)
     assert kept == rows
     assert refused == []
-    assert roundtrip([], aids(shelf)) == ([], [])
-
-
-# The stage.
-
-
-@pytest.fixture
-def stage(tmp_path, shelf):
-    """`stage.run(files, curate=...)` runs curate on LABEL rows, a list of them a file."""
-
-    def run(files, **wanted):
-        root = Folder.open(str(tmp_path / f"run{len(list(tmp_path.iterdir()))}"))
-        for number, rows in enumerate(files):
-            (root / "synthesize" / "labels").write_table(f"{number}.parquet", schema.table(rows, schema.LABEL))
-        (root / "prepare" / "catalogue").write_table("0.parquet", schema.table(list(shelf.values()), schema.CATALOGUE))
-        inputs = {name: root / name for name in ("prepare", "synthesize")}
-        every = [row for rows in files for row in rows]
-        asked = {t: {"requests": sum(row["task"] == t for row in every), "rejects": 0} for t in TASKS}
-        figures = {"prepare": {"sources": {}, "personal_data": {}}, "synthesize": asked}
-        manifests = {name: {"fingerprint": name, "figures": one} for name, one in figures.items()}
-        context = Context(config(**wanted), curate.STAGE, root, root / "out", inputs, manifests)
-        figures = curate.run(context)
-        labels, rejects = (
-            (root / "out" / n).read_table(s) for n, s in (("labels", schema.LABEL), ("rejects", schema.REJECT))
-        )
-        return SimpleNamespace(figures=figures, labels=labels, rejects=rejects.to_pylist())
-
-    return SimpleNamespace(run=run, shelf=shelf)
-
-
-def made_labels(shelf):
-    """Good and bad queries of a shelf's first products, and scored rows in both languages."""
-    english, chinese = ([i for i, p in shelf.items() if p["language"] == la] for la in ("en", "zh"))
-    title = shelf[english[0]]["title"]
-    words = title.split()
-    rows = [
-        query(f"{words[-2]} {words[-1]} for my {shelf[english[0]]['category']}?", english[0], 0),
-        query("pan", english[0], 1),
-        query(title, english[0], 2),
-        query("zzzz qqqq", english[1], 3),
-        query(shelf[chinese[0]]["description"][:10], chinese[0], 4, "zh"),
-        query("red kettle", chinese[0], 5, "zh"),
-    ]
-    rows += [scored(n, [gap, 0.0], la) for n, (gap, la) in enumerate([(3, "en"), (2, "en"), (-1, "zh"), (-2, "zh")])]
-    rows += [scored(10 + n, [gap, 0.0, 0.0, 0.0], "en", "relevance") for n, gap in enumerate([-3, 2])]
-    return rows
-
-
-def test_the_stage_accounts_for_every_label(stage):
-    rows = made_labels(stage.shelf)
-    done = stage.run([rows], roundtrip_k=1)
-    assert done.labels.schema.equals(schema.LABEL)
-    assert done.labels.num_rows + len(done.rejects) == len(rows)
-    kept = done.labels.to_pylist()
-    assert {row["id"] for row in kept} | {row["where"] for row in done.rejects} == {row["id"] for row in rows}
-    assert {row["where"]: row["reason"] for row in done.rejects} == {
-        "q001": "too short",
-        "q002": "copy of the title",
-        "q003": "does not find its product",
-        "q005": "wrong language",
-    }
-    assert {(row["stage"], row["raw"]) for row in done.rejects if row["where"] == "q001"} == {("curate", "pan")}
-    assert {row["id"]: row["label"] for row in kept if row["task"] == "sentiment"} == {
-        "s000": "positive",
-        "s001": "negative",
-        "s002": "positive",
-        "s003": "negative",
-    }
-    for task, figures in done.figures.items():
-        assert figures["in"] == sum(row["task"] == task for row in rows)
-        assert figures["kept"] == sum(row["task"] == task for row in kept)
-        assert figures["in"] == figures["kept"] + sum(step["refused"] for step in figures["steps"])
-        assert [step["step"] for step in figures["steps"]] == [s.name for s in STEPS if s.task in (task, "*")]
-
-
-def test_files_their_order_and_rows_written_twice_change_nothing(stage):
-    rows = made_labels(stage.shelf)
-    straight = stage.run([rows], roundtrip_k=1)
-    turned = stage.run([rows[7:], rows[:3][::-1], rows[3:7], rows[:8], rows[10:]], roundtrip_k=1)
-    assert turned.labels.drop_columns(["score", "scores"]).equals(straight.labels.drop_columns(["score", "scores"]))
-    for one, other in zip(straight.labels["score"].to_pylist(), turned.labels["score"].to_pylist(), strict=True):
-        assert one == other or one == pytest.approx(other)  # a mean over another order differs in its last digit
-    assert sorted(row["where"] for row in turned.rejects) == sorted(row["where"] for row in straight.rejects)
-
-
-def test_a_query_that_the_llm_scored_low_goes_by_its_score_before_calibration(stage):
-    (good, *_) = made_labels(stage.shelf)
-    low = [-1.0, -9.0, -9.0, 0.0]  # 0.27 of E or S
-    raw = scored(1, low, "en", "relevance", text=good["text"], product_id=good["product_id"])
-    others = [
-        scored(n, [-9.0, -9.0, -9.0, 0.0], "en", "relevance") for n in range(2, 6)
-    ]  # beside these the best by far
-    other = query("pan for my eggs", good["product_id"], 9)
-    assert stage.run([[good, other, raw, *others]], min_relevance=0.25).figures["queries"]["kept"] == 2
-    done = stage.run([[good, other, raw, *others]], min_relevance=0.3)
-    assert [(row["where"], row["reason"]) for row in done.rejects] == [(good["id"], "scored irrelevant")]
-
-
-def test_a_run_with_no_query_left_is_told_what_was_refused(stage):
-    rows = [query("pan", next(iter(stage.shelf)), n) for n in range(3)] + [query("red 锅", next(iter(stage.shelf)), 4)]
-    with pytest.raises(UserError) as told:
-        stage.run([rows])
-    assert told.value.problem.startswith("no synthetic query is left of 4 (")
-    assert "well formed refused 4" in told.value.problem
-    assert "round trip refused 0" in told.value.problem
-    assert "rejects" in told.value.hint
-
-
-def test_a_run_without_queries_has_nothing_to_say_about_them(stage):
-    done = stage.run([[scored(n, [gap, 0.0]) for n, gap in enumerate([1, 2])]])
-    assert done.labels.num_rows == 2
-    assert set(done.figures) == {"sentiment"}
+    assert roundtrip([], 1) == ([], [])

@@ -47,7 +47,13 @@ BEFORE = [
     *[label(n, "session", "", f"product {n}", [f"product {n}", "k2"]) for n in range(40)],
     label(1, "problem", "", "late", ["late", "broken"]),
 ]
-REJECTS = [schema.reject("curate", "q004", "copy of the title", "", "pan")]
+FIGURES = {
+    task: {"in": sum(row["task"] == task for row in BEFORE), "refused": {}, "personal": {}}
+    for task in {row["task"] for row in BEFORE}
+}
+for one in FIGURES.values():
+    one["kept"] = one["in"]
+FIGURES["queries"] |= {"kept": 3, "refused": {"copy of the title": 1}, "personal": {"email": 1}}
 
 
 @pytest.fixture
@@ -61,7 +67,8 @@ def card(tmp_path):
     manifests = {name: {"fingerprint": f"print-of-{name}", "figures": one} for name, one in figures.items()}
     context = Context(config, curate.STAGE, folder, folder / "out", {"prepare": folder / "prepare"}, manifests)
     kept = [row for row in BEFORE if row["id"] != "q004"]
-    made = data_card.write(context, BEFORE, kept, REJECTS, "2026-01-02T03:04:05+00:00")
+    (folder / "out" / "labels").write_table("0.parquet", schema.table(kept, schema.LABEL))
+    made = data_card.write(context, FIGURES, "2026-01-02T03:04:05+00:00")
     assert json.loads((folder / "out").read_bytes("card.json")) == made
     return made, (folder / "out").read_bytes("card.md").decode()
 

@@ -1,25 +1,35 @@
-"""Curation steps, in order. A new one: a file here and a line below."""
+"""Curation steps by name. A new one: a file here, a line below, and its name in the config's `curate.steps`."""
 
 from __future__ import annotations
 
-from synthrec.curation.base import EVERY_TASK, Aids, Row, Step
-from synthrec.curation.calibrate import calibrated
+from synthrec.curation.base import Aids, Outcome, Parts, Refused, Row, Step
+from synthrec.curation.calibrate import calibrated, leans
 from synthrec.curation.clean import copies, normalise, well_formed
-from synthrec.curation.dedup import duplicates, repeated_ids
+from synthrec.curation.dedup import duplicates
 from synthrec.curation.relevance import scored_relevant
-from synthrec.curation.roundtrip import roundtrip
+from synthrec.curation.roundtrip import index, roundtrip
+from synthrec.errors import UserError
 
-STEPS = (
-    Step("repeated ids", EVERY_TASK, repeated_ids),
-    Step("normalise", "queries", normalise),
-    Step("well formed", "queries", well_formed),
-    Step("copies", "queries", copies),
-    Step("duplicates", "queries", duplicates),
-    Step("round trip", "queries", roundtrip),
-    Step("relevance", "queries", scored_relevant),
-    Step("normalise", "relevance", normalise),  # as its query was, so that the two are still known to be one
-    Step("calibrate", "relevance", calibrated),
-    Step("calibrate", "sentiment", calibrated),
-)
+QUERIES = ("queries",)
+STEPS = {
+    step.name: step
+    for step in (
+        Step("normalise", ("queries", "relevance"), normalise),  # both alike: they are still known to be one
+        Step("well_formed", QUERIES, well_formed),
+        Step("copies", QUERIES, copies),
+        Step("duplicates", QUERIES, duplicates),
+        Step("round_trip", QUERIES, roundtrip, index, cpus=1),
+        Step("relevance", QUERIES, scored_relevant),
+        Step("calibrate", ("relevance", "sentiment"), calibrated, leans),
+    )
+}
 
-__all__ = ["STEPS", "Aids", "Row", "Step"]
+
+def chosen(names: tuple[str, ...]) -> list[Step]:
+    """The steps of these names, in their order. Raises UserError for a name that is none."""
+    if unknown := [name for name in names if name not in STEPS]:
+        raise UserError(f"curate.steps: no step '{unknown[0]}'", f"there are: {', '.join(STEPS)}")
+    return [STEPS[name] for name in names]
+
+
+__all__ = ["STEPS", "Aids", "Outcome", "Parts", "Refused", "Row", "Step", "chosen"]

@@ -8,14 +8,31 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
-from synthrec.curation.base import Aids, Refused, Row
+from synthrec.curation.base import Aids, Outcome, Row
+
+Question = tuple[str, str, tuple[str, ...]]  # language, facet, labels
+Leans = dict[Question, list[float]]
 
 
-def calibrated(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+def leans(parts: Iterable[list[Row]], aids: Aids) -> Leans:
+    """The mean log-probability of each label, by question; nothing where it is not asked for."""
+    if aids.config.curate.calibration != "batch":
+        return {}
+    sums: dict[Question, NDArray[np.float64]] = {}
+    counts: dict[Question, int] = {}
+    for rows in parts:
+        for question, group in _by_question(rows).items():
+            sums[question] = sums.get(question, 0.0) + _logs(group).sum(axis=0)
+            counts[question] = counts.get(question, 0) + len(group)
+    return {question: (total / counts[question]).tolist() for question, total in sums.items()}
+
+
+def calibrated(rows: list[Row], aids: Aids, leans: Leans) -> Outcome:
     """Rows with labels and probabilities calibrated within their question, as `curate.calibration` says.
 
     Needs no refusal.
@@ -23,19 +40,28 @@ def calibrated(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
     how = aids.config.curate.calibration
     if how == "none":
         return rows, []
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Row]] = defaultdict(list)
+    groups = _by_question(rows)
+    return [row for question, group in groups.items() for row in _calibrated(group, leans.get(question))], []
+
+
+def _by_question(rows: list[Row]) -> dict[Question, list[Row]]:
+    groups: dict[Question, list[Row]] = {}
     for row in rows:
-        groups[row["language"], row["facet"], tuple(row["labels"])].append(row)
-    return [row for group in groups.values() for row in _calibrated(group, how)], []
+        groups.setdefault((row["language"], row["facet"], tuple(row["labels"])), []).append(row)
+    return groups
 
 
-def _calibrated(rows: list[Row], how: str) -> list[Row]:
-    logs = np.log(np.clip(np.array([row["scores"] for row in rows], np.float64), 1e-12, 1.0))
-    if how == "batch":
-        logs -= logs.mean(axis=0)
-    else:
+def _logs(rows: list[Row]) -> NDArray[np.float64]:
+    return np.log(np.clip(np.array([row["scores"] for row in rows], np.float64), 1e-12, 1.0))
+
+
+def _calibrated(rows: list[Row], lean: list[float] | None) -> list[Row]:
+    logs = _logs(rows)
+    if lean is None:  # contextual
         logs -= np.array([row["prior"] or [0.0] * len(row["labels"]) for row in rows], np.float64)
-        logs -= logs.max(axis=1, keepdims=True)
+    else:
+        logs -= np.array(lean)
+    logs -= logs.max(axis=1, keepdims=True)
     probs = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
     labels = rows[0]["labels"]
     out = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synthrec.curation.base import Aids, Refused, Row, split
+from synthrec.curation.base import Aids, Outcome, Row, split
 from synthrec.retrieval.tokens import words
 from synthrec.sources.cleaning import HAN, clean
 
@@ -12,11 +12,11 @@ def tidy(text: str) -> str:
     return clean(text).strip(" .,;:!?。，；：！？、-–\"'").lower()
 
 
-def normalise(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+def normalise(rows: list[Row], aids: Aids) -> Outcome:
     return [row | {"text": tidy(row["text"])} for row in rows], []
 
 
-def well_formed(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+def well_formed(rows: list[Row], aids: Aids) -> Outcome:
     """Refuse what is too short, too long, says the same word again and again, or is in the wrong language."""
     settings = aids.config.curate
 
@@ -36,7 +36,7 @@ def well_formed(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
     return split(rows, why)
 
 
-def copies(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+def copies(rows: list[Row], aids: Aids) -> Outcome:
     """Refuse copies of the title (its words, in its order, and little else) and of the prompt's own words."""
     most = aids.config.curate.max_copy
 

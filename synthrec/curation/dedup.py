@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from synthrec.curation.base import Aids, Refused, Row, split
+from synthrec.curation.base import Aids, Outcome, Row, split
 from synthrec.retrieval.tokens import words
 
 
-def duplicates(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+def duplicates(rows: list[Row], aids: Aids) -> Outcome:
     """Keep the first (by id, so that any order of files gives the same) of a product's queries with the same words."""
     first: dict[tuple[str, frozenset[str]], Row] = {}
 
@@ -16,8 +16,3 @@ def duplicates(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
         return None if kept is row else ("duplicate", f"says what '{kept['text']}' says, of {row['product_id']} too")
 
     return split(sorted(rows, key=lambda row: row["id"]), why)
-
-
-def repeated_ids(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
-    """A row written twice by a batch that was run again is one row, and no refusal."""
-    return list({row["id"]: row for row in rows}.values()), []

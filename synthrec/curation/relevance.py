@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from synthrec.curation.base import Aids, Refused, Row, split
+from synthrec.curation.base import Aids, Outcome, Row, split
 
 
-def scored_relevant(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+def scored_relevant(rows: list[Row], aids: Aids) -> Outcome:
     """Queries that were never scored are kept."""
     least = aids.config.curate.min_relevance
+    if not least:
+        return rows, []
+    scored = aids.scored({row["product_id"] for row in rows})
 
     def why(row: Row) -> tuple[str, str] | None:
-        score = aids.relevance.get((row["text"], row["product_id"]), 1.0)
+        score = scored.get((row["text"], row["product_id"]), 1.0)
         return None if score >= least else ("scored irrelevant", f"probability {score:.3f} < {least}")
 
     return split(rows, why)

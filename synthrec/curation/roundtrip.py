@@ -6,31 +6,57 @@ the same thing.
 
 from __future__ import annotations
 
-import numpy as np
+import io
+from collections.abc import Iterable
 
-from synthrec.curation.base import Aids, Refused, Row, split
+import numpy as np
+from numpy.typing import NDArray
+
+from synthrec.curation.base import Aids, Outcome, Row, split
 from synthrec.retrieval.bm25 import BM25
 
+AT_ONCE = 256  # queries compared with the whole catalogue
 
-def roundtrip(rows: list[Row], aids: Aids) -> tuple[list[Row], list[Refused]]:
+
+def index(parts: Iterable[list[Row]], aids: Aids) -> str:
+    """Encode the catalogue once, for all parts; the name of the file."""
     from synthrec.recommenders.bi_encoder import BiEncoder
 
+    encoder = BiEncoder.load(aids.config.curate.roundtrip_encoder)
+    vectors = encoder.encode([product["text"] for product in aids.products.values()])
+    data = io.BytesIO()
+    np.save(data, vectors)
+    aids.work.write_bytes("products.npy", data.getvalue())
+    return "products.npy"
+
+
+def roundtrip(rows: list[Row], aids: Aids, vectors: str) -> Outcome:
     if not rows:
         return [], []
-    k = min(aids.config.curate.roundtrip_k, len(aids.products))
-    ids = list(aids.products)
-    texts = [product["text"] for product in aids.products.values()]
-    place = {product_id: i for i, product_id in enumerate(ids)}
-    encoder = BiEncoder.load(aids.config.curate.roundtrip_encoder)
-    vectors = encoder.encode(texts, tick=aids.meter.advance)
-    queries = encoder.encode([row["text"] for row in rows], query=True, tick=aids.meter.advance)
-    near = {row["id"]: np.argpartition(-(vectors @ q), k - 1)[:k] for row, q in zip(rows, queries, strict=True)}
-    bm25 = BM25.build(texts)
+    k = aids.config.curate.roundtrip_k
+    place = {product_id: i for i, product_id in enumerate(aids.products)}
+    own = np.array([place[row["product_id"]] for row in rows])
+    near = _ranks(rows, own, np.load(io.BytesIO(aids.work.read_bytes(vectors))), aids) < k
+    bm25 = BM25.build([product["text"] for product in aids.products.values()])
+    found = {row["id"]: close or at in bm25.top(row["text"], k) for row, at, close in zip(rows, own, near, strict=True)}
 
     def why(row: Row) -> tuple[str, str] | None:
-        own = place[row["product_id"]]
-        if own in near[row["id"]] or own in bm25.top(row["text"], k):
+        if found[row["id"]]:
             return None
         return "does not find its product", f"{row['product_id']} is not among the first {k} of BM25 or the encoder"
 
     return split(rows, why)
+
+
+def _ranks(rows: list[Row], own: NDArray[np.int64], vectors: NDArray[np.float32], aids: Aids) -> NDArray[np.int64]:
+    """How many products the encoder finds nearer to each query than its own."""
+    from synthrec.recommenders.bi_encoder import BiEncoder
+
+    encoder = BiEncoder.load(aids.config.curate.roundtrip_encoder)
+    queries = encoder.encode([row["text"] for row in rows], query=True)
+    ranks = []
+    for start in range(0, len(rows), AT_ONCE):
+        scores = queries[start : start + AT_ONCE] @ vectors.T
+        mine = scores[np.arange(len(scores)), own[start : start + AT_ONCE]]
+        ranks.append((scores > mine[:, None]).sum(axis=1))
+    return np.concatenate(ranks)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import jinja2
+import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
 import synthrec
@@ -15,7 +15,8 @@ from synthrec import schema
 from synthrec.engines import Sampling
 from synthrec.evaluation import diversity
 from synthrec.pipeline import Context
-from synthrec.privacy.recognisers import find
+from synthrec.storage import Folder
+from synthrec.synthesis.requests import model_name
 from synthrec.tasks import Task, chosen_tasks
 
 Rows = list[dict[str, Any]]
@@ -24,42 +25,57 @@ MOST_LABELS = 24
 LEAST = 20  # fewer texts than these say nothing of variety
 
 
-def write(context: Context, before: Rows, kept: Rows, rejects: Sequence[dict[str, str]], made: str) -> dict[str, Any]:
-    """Write both files into the stage's folder.
+def write(context: Context, figures: dict[str, dict[str, Any]], made: str) -> dict[str, Any]:
+    """Write both files into the stage's folder, whose labels are written already.
 
     Args:
-        before: labels as synthesised; kept: those that curation kept; rejects: REJECT rows of the others.
+        figures: of curation, by task; see `curation.plan.curate`.
         made: time, ISO 8601.
     """
-    card = collect(context, before, kept, rejects) | {"made": made}
+    card = collect(context, figures) | {"made": made}
     context.out.write_json("card.json", card)
     context.out.write_bytes("card.md", markdown(card).encode())
     return card
 
 
-def collect(context: Context, before: Rows, kept: Rows, rejects: Sequence[dict[str, str]]) -> dict[str, Any]:
+def collect(context: Context, figures: dict[str, dict[str, Any]]) -> dict[str, Any]:
     config, prepared = context.config, context.manifests["prepare"]["figures"]
-    task_of = {row["id"]: row["task"] for row in before}
-    tasks = {t.name: _task(context, t, before, kept, rejects, task_of) for t in chosen_tasks(config)}
-    queries = [row for row in before if row["task"] == "queries"]
-    copies = sum(one["reason"] in NEAR_COPIES for one in rejects if task_of.get(one["where"]) == "queries")
+    kept = _counted(context.out / "labels")
+    queries = figures.get("queries", {"in": 0, "refused": {}})
+    copies = sum(count for reason, count in queries["refused"].items() if reason in NEAR_COPIES)
+    personal: Counter[str] = Counter()
+    for one in figures.values():
+        personal.update(one["personal"])
     return {
         "name": config.name,
         "synthrec": synthrec.__version__,
-        "model": next((row["model"] for row in before), "none"),
+        "model": model_name(config.synthesize.engine),
         "languages": sorted({row["language"] for row in kept}),
-        "size": _size(len(kept)),
+        "size": _size(sum(row["count"] for row in kept)),
         "sources": {kind: counts["rows"] for kind, counts in prepared["sources"].items()},
-        "tasks": tasks,
+        "tasks": {t.name: _task(context, t, figures.get(t.name, NONE), kept) for t in chosen_tasks(config)},
         "lineage": {name: m["fingerprint"] for name, m in context.manifests.items()},
-        "near_copies": copies / len(queries) if queries else 0.0,
-        "diversity": _diversity(context, kept),
+        "near_copies": copies / queries["in"] if queries["in"] else 0.0,
+        "diversity": _diversity(context),
         "personal_data": {
             "sources": prepared["personal_data"],
-            "kept": dict(Counter(span.kind for row in kept for span in find(row["text"], config.privacy.kinds))),
+            "kept": dict(personal),
             "kinds": list(config.privacy.kinds),
         },
     }
+
+
+NONE: dict[str, Any] = {"in": 0, "kept": 0, "refused": {}}
+
+
+def _counted(labels: Folder) -> Rows:
+    """How many labels there are of each task, facet, language and label; `scored`: they were chosen, not written."""
+    table = labels.read_table(schema.LABEL, ["task", "facet", "language", "label", "labels"])
+    table = table.set_column(4, "scored", table["labels"].is_valid())
+    written = pc.if_else(table["scored"], table["label"], "")  # what is written differs row by row
+    table = table.set_column(3, "label", written)
+    keys = ["task", "facet", "language", "label", "scored"]
+    return table.group_by(keys).aggregate([([], "count_all")]).rename_columns([*keys, "count"]).to_pylist()
 
 
 def markdown(card: dict[str, Any]) -> str:
@@ -71,36 +87,37 @@ def markdown(card: dict[str, Any]) -> str:
     return environment.from_string(source).render(**card)
 
 
-def _task(
-    context: Context, task: Task, before: Rows, kept: Rows, rejects: Sequence[dict[str, str]], task_of: dict[str, str]
-) -> dict[str, Any]:
+def _task(context: Context, task: Task, figures: dict[str, Any], kept: Rows) -> dict[str, Any]:
     own = [row for row in kept if row["task"] == task.name]
-    figures = context.manifests["synthesize"]["figures"][task.name]
+    asked = context.manifests["synthesize"]["figures"][task.name]
+    languages: Counter[str] = Counter()
+    for row in own:
+        languages[row["language"]] += row["count"]
     return {
         "version": task.version,
         "questions": [_question(task, facet, tongue, own) for facet, tongue in sorted(task.templates)],
-        "asked": figures["requests"],
-        "labelled": sum(row["task"] == task.name for row in before),
-        "kept": len(own),
-        "languages": dict(sorted(Counter(row["language"] for row in own).items())),
+        "asked": asked["requests"],
+        "labelled": figures["in"],
+        "kept": figures["kept"],
+        "languages": dict(sorted(languages.items())),
         "labels": _labels(own),
-        "refused": {
-            **({"no label": figures["rejects"]} if figures["rejects"] else {}),
-            **Counter(one["reason"] for one in rejects if task_of.get(one["where"]) == task.name),
-        },
+        "refused": {**({"no label": asked["rejects"]} if asked["rejects"] else {}), **figures["refused"]},
     }
 
 
 def _question(task: Task, facet: str, tongue: str, own: Rows) -> dict[str, str]:
     """One of the task's prompts: its hash, and how it was answered."""
-    chose = any(row["scores"] is not None for row in own if row["facet"] == facet)
+    chose = any(row["scored"] for row in own if row["facet"] == facet)
     sampling = "label probabilities" if chose else _sampling(task.sampling(facet))
     return {"facet": facet, "language": tongue, "prompt": task.made_of(tongue, facet), "sampling": sampling}
 
 
 def _labels(own: Rows) -> dict[str, int]:
     """How often each label was chosen; nothing where labels are texts of the shop's, as many as there are rows."""
-    counts = Counter(row["label"] for row in own if row["scores"] is not None)
+    counts: Counter[str] = Counter()
+    for row in own:
+        if row["scored"]:
+            counts[row["label"]] += row["count"]
     return dict(counts.most_common()) if len(counts) <= MOST_LABELS else {}
 
 
@@ -108,13 +125,14 @@ def _sampling(one: Sampling) -> str:
     return f"temperature {one.temperature:g}, top-p {one.top_p:g}, at most {one.max_tokens} tokens"
 
 
-def _diversity(context: Context, kept: Rows) -> dict[str, Any]:
+def _diversity(context: Context) -> dict[str, Any]:
     """Synthetic queries beside the shop's real searches, by language."""
     from synthrec.recommenders.bi_encoder import BiEncoder
 
     corpus = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["kind", "language", "text"])
     searches = corpus.filter(pads.field("kind") == "search").to_pylist()
-    queries = [row for row in kept if row["task"] == "queries"]
+    where = pads.field("task") == "queries"
+    queries = (context.out / "labels").read_table(schema.LABEL, ["language", "text"], where).to_pylist()
     encoder = None
     found: dict[str, Any] = {}
     for tongue in sorted({row["language"] for row in queries}):

@@ -2,57 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from synthrec import console, schema
+import pyarrow.dataset as pads
+
+from synthrec import cluster, console, schema
 from synthrec.config import Config
-from synthrec.curation import STEPS, Aids, Row
-from synthrec.curation.base import EVERY_TASK
+from synthrec.curation import Aids, Row, chosen, plan
 from synthrec.curation.clean import tidy
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.reports import data_card
+from synthrec.storage import Folder
 from synthrec.tasks.relevance import relevant
 
 
 def settings(config: Config) -> Any:
-    return [config.curate.model_dump(), [[step.name, step.task] for step in STEPS]]
+    return config.curate.model_dump()
 
 
 def run(context: Context) -> dict[str, Any]:
-    rows = (context.inputs["synthesize"] / "labels").read_table(schema.LABEL).to_pylist()
-    products = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
-    by_task: dict[str, list[Row]] = {}
-    for row in rows:
-        by_task.setdefault(row["task"], []).append(row)
-    figures: dict[str, Any] = {task: {"in": len(found), "steps": []} for task, found in by_task.items()}
-    rejects: list[dict[str, str]] = []
-    with console.meter("curate", None, "texts") as meter:
-        known = {product["product_id"]: product for product in products}
-        aids = Aids(context.config, known, _relevance(by_task.get("relevance", [])), meter)
-        for step in STEPS:
-            for task in [one for one in by_task if step.task in (one, EVERY_TASK)]:
-                kept, refused = step.run(by_task[task], aids)
-                rejects += [schema.reject("curate", r["id"], why, detail, r["text"]) for r, why, detail in refused]
-                by_task[task] = kept
-                figures[task]["steps"].append({"step": step.name, "kept": len(kept), "refused": len(refused)})
-        meter.note = ", ".join(f"{len(found)} {task}" for task, found in by_task.items()) + " kept"
-    _check(by_task, figures)
-    kept_rows = sorted((row for found in by_task.values() for row in found), key=lambda row: (row["task"], row["id"]))
-    (context.out / "labels").write_table("labels.parquet", schema.table(kept_rows, schema.LABEL))
-    (context.out / "rejects").write_table("rejects.parquet", schema.table(rejects, schema.REJECT))
-    data_card.write(context, rows, kept_rows, rejects, datetime.now(UTC).isoformat())
+    steps = chosen(context.config.curate.steps)
+    labels, prepared = context.inputs["synthesize"] / "labels", context.inputs["prepare"]
+    cluster.start()
+    work = context.keep("work") / context.out.path.rpartition("/")[2]
+    aids = Aids(context.config, partial(catalogue, prepared), partial(scored, labels), work)
+    with console.meter("curate", None, "rows") as meter:
+        figures = plan.curate(labels, steps, aids, context.out, meter)
+        meter.note = ", ".join(f"{one['kept']} {task}" for task, one in figures.items()) + " kept"
+    _check(figures)
+    data_card.write(context, figures, datetime.now(UTC).isoformat())
     console.say(f"    data card: {context.out}/card.md")
-    return {task: figures[task] | {"kept": len(found)} for task, found in by_task.items()}
+    work.delete()
+    return figures
 
 
-def _relevance(rows: list[Row]) -> dict[tuple[str, str], float]:
+def catalogue(prepared: Folder) -> dict[str, Row]:
+    """CATALOGUE rows by product id, in order of id."""
+    rows = (prepared / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
+    return {row["product_id"]: row for row in rows}
+
+
+def scored(labels: Folder, products: Collection[str]) -> dict[tuple[str, str], float]:
+    """(query, product) -> the LLM's probability that it fits, of these products."""
+    where = (pads.field("task") == "relevance") & pads.field("product_id").isin(list(products))
+    rows = labels.read_table(schema.LABEL, ["text", "product_id", "scores"], where).to_pylist()
     return {(tidy(row["text"]), row["product_id"]): relevant(row["scores"]) for row in rows}
 
 
-def _check(by_task: dict[str, list[Row]], figures: dict[str, Any]) -> None:
-    if "queries" in by_task and not by_task["queries"]:
+def _check(figures: dict[str, Any]) -> None:
+    if "queries" in figures and not figures["queries"]["kept"]:
         steps = "; ".join(f"{s['step']} refused {s['refused']}" for s in figures["queries"]["steps"])
         raise UserError(
             f"no synthetic query is left of {figures['queries']['in']} ({steps})",
@@ -60,4 +62,4 @@ def _check(by_task: dict[str, list[Row]], figures: dict[str, Any]) -> None:
         )
 
 
-STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=5)
+STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=6)
