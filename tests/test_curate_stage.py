@@ -1,4 +1,4 @@
-"""The curate stage: every label is kept or refused, whatever the files, their order, and the parts they are cut into."""
+"""The curate stage: every label is kept or refused, whatever the files, their order, and the parts they stand in."""
 
 from __future__ import annotations
 
