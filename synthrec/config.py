@@ -283,6 +283,13 @@ class Curate(Settings):
     min_words: Positive = Field(2, description="of a query; a Chinese character counts as one")
     max_chars: Positive = Field(120, description="of a query")
     max_copy: Fraction = Field(0.9, description="share of a query's words that stand, in order, in the title")
+    near_similarity: Fraction = Field(
+        0.8, description="Jaccard of character n-grams, from which on texts are near-copies"
+    )
+    near_scope: Literal["product", "task"] = Field(
+        "product", description="near-copies of one product's texts, or of all texts of the task"
+    )
+    semantic_similarity: Fraction = Field(0.95, description="cosine, from which on a product's texts say the same")
     roundtrip_k: Positive = Field(10, description="a query must find its product among the first k")
     roundtrip_encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
     min_relevance: Fraction = Field(

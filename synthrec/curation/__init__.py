@@ -6,8 +6,10 @@ from synthrec.curation.base import Aids, Outcome, Parts, Refused, Row, Step
 from synthrec.curation.calibrate import calibrated, leans
 from synthrec.curation.clean import copies, normalise, well_formed
 from synthrec.curation.dedup import duplicates
+from synthrec.curation.near import copies_of, near_duplicates
 from synthrec.curation.relevance import scored_relevant
 from synthrec.curation.roundtrip import index, roundtrip
+from synthrec.curation.semantic import semantic_duplicates
 from synthrec.errors import UserError
 
 QUERIES = ("queries",)
@@ -18,6 +20,8 @@ STEPS = {
         Step("well_formed", QUERIES, well_formed),
         Step("copies", QUERIES, copies),
         Step("duplicates", QUERIES, duplicates),
+        Step("near_duplicates", QUERIES, near_duplicates, copies_of),
+        Step("semantic_duplicates", QUERIES, semantic_duplicates, cpus=1),
         Step("round_trip", QUERIES, roundtrip, index, cpus=1),
         Step("relevance", QUERIES, scored_relevant),
         Step("calibrate", ("relevance", "sentiment"), calibrated, leans),

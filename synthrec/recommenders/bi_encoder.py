@@ -111,6 +111,11 @@ class BiEncoder(nn.Module):
             tick(len(rows))
         return out
 
+    def unknown(self, text: str) -> float:
+        """Share of the text's tokens that the tokenizer does not know; 1 where it has none."""
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        return sum(one == self.tokenizer.unk_token_id for one in ids) / len(ids) if ids else 1.0
+
     @property
     def width(self) -> int:
         return int(self.backbone.config.hidden_size)
