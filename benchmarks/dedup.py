@@ -53,7 +53,7 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
     config = Config.model_validate(
         {"name": "dedup", "run_dir": str(folder), "sources": {"products": {"path": "x"}}, "curate": settings}
     )
-    aids = Aids(config, dict, lambda products: {}, root / "work")
+    aids = Aids(config, dict, lambda products: {}, root / "parts", root / "work")
     step = STEPS["near_duplicates"]
     with Peak() as peak:
         start_time = time.monotonic()

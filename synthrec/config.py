@@ -277,7 +277,7 @@ class Curate(Settings):
     """Which labels are worth training on."""
 
     steps: tuple[str, ...] = Field(
-        ("normalise", "well_formed", "copies", "duplicates", "round_trip", "relevance", "calibrate"),
+        ("normalise", "well_formed", "usable", "copies", "duplicates", "round_trip", "relevance", "calibrate"),
         description="in this order; docs/curation.md says what each does and what it is worth",
     )
     min_words: Positive = Field(2, description="of a query; a Chinese character counts as one")
@@ -294,6 +294,14 @@ class Curate(Settings):
     roundtrip_encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
     min_relevance: Fraction = Field(
         0.0, description="by the LLM's score of E or S; 0: keep all (the embedded LLM scores too weakly)"
+    )
+    forbidden: tuple[str, ...] = Field((), description="words that no written text may hold")
+    min_margin: Fraction = Field(0.1, description="step margin: of the best label's probability over the second's")
+    second: dict[str, str] = Field(
+        {}, description="step agreement: task: another task of this run, or folder-of-labels:task of another run"
+    )
+    max_imbalance: Annotated[float, Field(ge=1)] = Field(
+        5.0, description="step balance: the most frequent label's rows over the rarest's"
     )
     calibration: Literal["batch", "contextual", "none"] = Field(
         "batch", description="of label scores: by the batch's mean, by what an empty input scores, or as they are"

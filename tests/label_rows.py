@@ -20,10 +20,10 @@ def config(**wanted):
     return Config.model_validate(values)
 
 
-def aids(products=None, relevance=None, work=None, **wanted):
+def aids(products=None, relevance=None, labels=None, work=None, **wanted):
     known = products or {i: {"product_id": i, "title": title, "text": title} for i, title in TITLES.items()}
     folder = Folder.open(str(work)) if work else None
-    return Aids(config(**wanted), lambda: known, lambda products: relevance or {}, folder)
+    return Aids(config(**wanted), lambda: known, lambda products: relevance or {}, labels, folder)
 
 
 def whole(name, rows, known):

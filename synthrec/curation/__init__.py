@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from synthrec.curation.agreement import agreed, ahead, opinions
+from synthrec.curation.balance import balanced, shares
 from synthrec.curation.base import Aids, Outcome, Parts, Refused, Row, Step
 from synthrec.curation.calibrate import calibrated, leans
 from synthrec.curation.clean import copies, normalise, well_formed
@@ -10,6 +12,7 @@ from synthrec.curation.near import copies_of, near_duplicates
 from synthrec.curation.relevance import scored_relevant
 from synthrec.curation.roundtrip import index, roundtrip
 from synthrec.curation.semantic import semantic_duplicates
+from synthrec.curation.written import usable
 from synthrec.errors import UserError
 
 QUERIES = ("queries",)
@@ -18,6 +21,7 @@ STEPS = {
     for step in (
         Step("normalise", ("queries", "relevance"), normalise),  # both alike: they are still known to be one
         Step("well_formed", QUERIES, well_formed),
+        Step("usable", (), usable),
         Step("copies", QUERIES, copies),
         Step("duplicates", QUERIES, duplicates),
         Step("near_duplicates", QUERIES, near_duplicates, copies_of),
@@ -25,6 +29,9 @@ STEPS = {
         Step("round_trip", QUERIES, roundtrip, index, cpus=1),
         Step("relevance", QUERIES, scored_relevant),
         Step("calibrate", ("relevance", "sentiment"), calibrated, leans),
+        Step("margin", (), ahead),
+        Step("agreement", (), agreed, opinions),
+        Step("balance", (), balanced, shares),
     )
 }
 

@@ -28,6 +28,7 @@ class Aids:
     config: Config
     catalogue: Callable[[], dict[str, Row]]  # CATALOGUE rows by id, in order of id
     scored: Callable[[Collection[str]], Relevance]  # of these products
+    labels: Folder  # of the stage before, all tasks
     work: Folder  # where a step may keep what it learnt
 
     @cached_property

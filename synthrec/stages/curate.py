@@ -29,7 +29,7 @@ def run(context: Context) -> dict[str, Any]:
     labels, prepared = context.inputs["synthesize"] / "labels", context.inputs["prepare"]
     cluster.start()
     work = context.keep("work") / context.out.path.rpartition("/")[2]
-    aids = Aids(context.config, partial(catalogue, prepared), partial(scored, labels), work)
+    aids = Aids(context.config, partial(catalogue, prepared), partial(scored, labels), labels, work)
     with console.meter("curate", None, "rows") as meter:
         figures = plan.curate(labels, steps, aids, context.out, meter)
         meter.note = ", ".join(f"{one['kept']} {task}" for task, one in figures.items()) + " kept"
