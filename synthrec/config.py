@@ -344,6 +344,23 @@ class Serve(Settings):
     batch_wait_seconds: Annotated[float, Field(ge=0)] = Field(0.005, description="to wait for a batch to fill")
 
 
+class Storage(Settings):
+    """The run directory on the disk."""
+
+    encrypt: bool = Field(
+        False, description="seal every file but the bundle's and logs (AES-256-GCM); see docs/privacy.md"
+    )
+    key: Annotated[str, Field(pattern=r"^(env|file|hook):.+")] = Field(
+        "env:SYNTHREC_STORAGE_KEY",
+        description="env:NAME, file:PATH or hook:package.module:function; never the key itself",
+    )
+
+    @property
+    def key_source(self) -> str | None:
+        """Where the key is; None where nothing is encrypted."""
+        return self.key if self.encrypt else None
+
+
 class Config(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
         description="of the run, in its report"
@@ -352,6 +369,7 @@ class Config(Settings):
     seed: int = Field(13, description="of every random choice")
     sources: Sources
     privacy: Privacy = Privacy()
+    storage: Storage = Storage()
     prepare: Prepare = Prepare()
     synthesize: Synthesize = Synthesize()
     curate: Curate = Curate()

@@ -35,6 +35,7 @@ class Stage:
         settings: what of the config can change its result (JSON-able).
         run: does the work in `context.out`; returns the counts and figures for the manifest.
         version: raise it when the code's meaning changes, so that old results are redone.
+        sealed: its files are encrypted where the run directory is.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     settings: Callable[[Config], Any]
     run: Callable[[Context], dict[str, Any]]
     version: int = 1
+    sealed: bool = True
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Pipeline:
     def __init__(self, config: Config, stages: tuple[Stage, ...]) -> None:
         self.config = config
         self.stages = {stage.name: stage for stage in stages}
-        self.root = Folder.open(config.run_dir)
+        self.root = Folder.open(config.run_dir, config.storage.key_source)
         self._fingerprints: dict[str, str] = {}
 
     @property
@@ -95,7 +97,8 @@ class Pipeline:
         return manifest if current else None
 
     def folder(self, name: str) -> Folder:
-        return self.root / name / self.fingerprint(name)
+        folder = self.root / name / self.fingerprint(name)
+        return folder if self.stages[name].sealed else folder.plain
 
     def run(self, name: str) -> dict[str, Any]:
         """Bring one stage up to date and return its manifest.
