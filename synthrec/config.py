@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -51,6 +53,14 @@ class Privacy(Settings):
     """Personal data to replace by pseudonyms. The key: $SYNTHREC_PRIVACY_KEY, else ~/.config/synthrec/privacy.key."""
 
     kinds: tuple[PiiKind, ...] = Field(get_args(PiiKind), description="what to look for")
+    products: bool = Field(True, description="also in product texts, where a seller may have written a phone number")
+    allow_hosts: tuple[str, ...] = Field(
+        (), description="servers that engine openai may send prepared text to, by name; loopback needs no leave"
+    )
+    k: Positive = Field(
+        1,
+        description="a search is kept if so many shoppers typed it; 1: all are, as in a small shop most are one's own",
+    )
 
 
 class Prepare(Settings):
@@ -405,9 +415,31 @@ def _checked(path: str, data: dict[str, Any], overrides: list[str] | None) -> Co
     for override in overrides or []:
         _set(data, override)
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         raise UserError(*_explain(path, error)) from None
+    check_egress(config)
+    return config
+
+
+def check_egress(config: Config) -> None:
+    """Raise UserError if text would leave for a host that the config does not allow."""
+    engine = config.synthesize.engine
+    if engine.kind != "openai" or engine.server is None:
+        return
+    host = (urlsplit(engine.server.url).hostname or "").lower()
+    if not _loopback(host) and host not in {one.lower() for one in config.privacy.allow_hosts}:
+        raise UserError(
+            f"synthesize.engine.server.url: text would go to {host}, which privacy.allow_hosts does not name",
+            f"if it may, set privacy.allow_hosts: [{host}]",
+        )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def defaults(overrides: list[str] | None = None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import synthrec
-from synthrec import console
+from synthrec import audit, console, custody
 from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.storage import Folder
@@ -111,6 +111,7 @@ class Pipeline:
         if done:
             console.say(f"[bold]{name}[/] is up to date ({done['made'][:19]}, took {console.clock(done['seconds'])})")
             return done
+        custody.check(self.root)
         manifests = {one: self.needed(name, one) for one in stage.needs}
         console.say(f"[bold]{name}[/] {stage.help}")
         start = time.monotonic()
@@ -130,6 +131,8 @@ class Pipeline:
             "files": out.describe(),
         }
         (self.root / name).write_json("manifest.json", json.loads(json.dumps(manifest, default=str)))
+        facts = {key: manifest[key] for key in ("fingerprint", "inputs", "synthrec")}
+        audit.note(self.root, "run", stage=name, **facts, personal_data=figures.get("personal_data"))
         return manifest
 
     def needed(self, name: str, needed: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Encryption at rest: a pyarrow filesystem that seals what is written through it and opens what is read.
+"""Encryption at rest: a pyarrow filesystem that seals what is written and opens what is read.
 
 A file is a header and chunks of AES-256-GCM. Its own random data key stands in the header, wrapped by the master key.
-Chunks are numbered and the last one is marked, both in the nonce (STREAM; Hoang, Reyhanitabar, Rogaway, Vizár, "Online
-Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", CRYPTO 2015): one that is changed, moved, doubled or cut
-off does not open. Chunks are small and of one size, so that a column of a Parquet file is read without the rest.
+Chunks are numbered and the last one is marked, both in the nonce (STREAM; Hoang, Reyhanitabar, Rogaway, Vizár,
+"Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", CRYPTO 2015): one that is changed, moved,
+doubled or cut off does not open. Chunks are small and of one size, so that a column of a
+Parquet file is read without the rest.
 
     header: "SREC" | version 1 | id of the master key 8 | nonce 12 | wrapped data key 48
     chunk:  CHUNK bytes of text (the last: fewer, or none) | tag 16
@@ -83,8 +84,8 @@ class Key:
 
 @cache
 def key(source: str) -> Key:
-    """The master key, by where it is: `env:NAME`, `file:PATH`, or `hook:package.module:function` (of a KMS client), which
-    returns bytes.
+    """The master key, by where it is: `env:NAME`, `file:PATH`, or `hook:package.module:function` (of a KMS's client),
+    which returns bytes.
 
     Raises:
         SealError: there is none, or it is too short.
@@ -243,7 +244,7 @@ class Reader:
 
 
 class _Handler(pafs.FileSystemHandler):  # type: ignore[misc]
-    """Passes everything on to another filesystem but the contents of files. Pickles with the key's source, not the key."""
+    """Passes all but the contents of files on to another filesystem. Pickles with the key's source alone."""
 
     def __init__(self, base: pafs.FileSystem, source: str) -> None:
         self.base, self.source = base, source

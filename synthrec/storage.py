@@ -135,7 +135,7 @@ class Folder:
 
     @contextmanager
     def fetched(self) -> Iterator[Path]:
-        """A local path with this folder's files as they were written: itself, or a copy for as long as the block lasts."""
+        """A local path with this folder's files as they were written: itself, or a copy while the block lasts."""
         if self.is_local and self.plain.fs is self.fs:
             yield Path(self.path)
             return

@@ -1,4 +1,4 @@
-"""Encrypted folders: what is written is read again with the key, and with nothing else, and never when it was changed."""
+"""Encrypted folders: what is written is read again with the key and nothing else, and never when it was changed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from synthrec import cluster, console, schema
+from synthrec import cluster, console, custody, schema
 from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
@@ -37,7 +37,12 @@ PARTS = TABLES | {"corpus": schema.CORPUS.append(pa.field("where", pa.string()))
 
 def settings(config: Config) -> Any:
     sources = {k: [s.model_dump(), readers.stamp(f"sources.{k}", s)] for k, s in config.sources.given().items()}
-    return {"sources": sources, "privacy": config.privacy.model_dump(), "prepare": config.prepare.model_dump()}
+    made_of = {
+        "sources": sources,
+        "privacy": config.privacy.model_dump(exclude={"allow_hosts"}),
+        "prepare": config.prepare.model_dump(),
+    }
+    return made_of | {"forgotten": custody.forgotten(Folder.open(config.run_dir, config.storage.key_source))}
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -52,7 +57,8 @@ def run(context: Context) -> dict[str, Any]:
     found: Counter[str] = Counter()
     parts = context.keep("parts") / context.out.path.rpartition("/")[2]
     work = [{"part": schema.row_id(*asdict(unit).values()), "unit": asdict(unit)} for unit in plan]
-    convert = partial(_convert, fs_of=fs_of, config=config, out=parts, key=load_key())
+    gone = frozenset(custody.forgotten(context.root))
+    convert = partial(_convert, fs_of=fs_of, config=config, out=parts, key=load_key(), gone=gone)
     with console.meter("prepare", len(plan), "files") as meter:
         for result in cluster.work(work, convert, num_cpus=0.5):
             totals[result["kind"]].update(result["counts"])
@@ -85,7 +91,9 @@ def _check_columns(fs: Any, unit: readers.Unit) -> None:
             )
 
 
-def _convert(row: dict[str, Any], fs_of: dict[str, Any], config: Config, out: Folder, key: bytes) -> dict[str, Any]:
+def _convert(
+    row: dict[str, Any], fs_of: dict[str, Any], config: Config, out: Folder, key: bytes, gone: frozenset[str]
+) -> dict[str, Any]:
     """One unit of work: read, check, clean, write the part's tables, account for them."""
     done = out / "parts"
     name = f"{row['part']}.json"
@@ -98,23 +106,32 @@ def _convert(row: dict[str, Any], fs_of: dict[str, Any], config: Config, out: Fo
     personal: Counter[str] = Counter()
     for found in readers.read(fs_of[unit.kind], unit):
         counts["rows"] += 1
+        if gone and _user(found, hide) in gone:
+            counts["forgotten"] += 1
+            continue
         made = _record(found, unit.kind, config.prepare.max_field_chars, hide)
         if isinstance(made, dict):
             rows["rejects"].append(made)
             counts["rejected"] += 1
             continue
-        for table, value in documents.rows(made, hide, personal):
+        for table, value in documents.rows(made, hide, personal, config.privacy.products):
             rows[table].append(value | {"where": found.where} if table == "corpus" else value)
     for table, values in rows.items():
         if values:
             (out / table).write_table(f"{row['part']}.parquet", schema.table(values, PARTS[table]))
     result = {
         "kind": unit.kind,
-        "counts": {"rows": counts["rows"], "rejected": counts["rejected"]},
+        "counts": {name: counts[name] for name in ("rows", "rejected", "forgotten")},
         "personal_data": {kind: personal[kind] for kind in config.privacy.kinds},
     }
     done.write_json(name, result)
     return result
+
+
+def _user(row: readers.Row, hide: Pseudonymiser) -> str | None:
+    """The pseudonym of a raw row's shopper."""
+    user = (row.value or {}).get("user_id")
+    return None if user is None else hide.user(str(user).strip())
 
 
 def _record(row: readers.Row, kind: str, limit: int, hide: Pseudonymiser) -> records.Record | dict[str, str]:
@@ -239,4 +256,4 @@ def _check_totals(config: Config, totals: dict[str, Counter[str]], out: Folder, 
             )
 
 
-STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=2)
+STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=3)
