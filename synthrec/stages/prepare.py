@@ -22,7 +22,7 @@ from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.privacy import Pseudonymiser, load_key
-from synthrec.sources import documents, doubles, groups, readers, records
+from synthrec.sources import documents, doubles, groups, rare, readers, records
 from synthrec.storage import Folder, filesystem
 
 TABLES = {
@@ -68,12 +68,13 @@ def run(context: Context) -> dict[str, Any]:
     _check_totals(config, totals, parts, work)
     names = [str(one["part"]) for one in work]
     total = sum(counts["rows"] for counts in totals.values())
-    duplicates = _publish_all(names, total, parts, context.out)
+    refused = _publish_all(names, total, parts, context.out, config.privacy.k)
     grouped = _group(names, total, parts / "groups", context.out)
     parts.delete()
     return {
         "sources": {kind: dict(counts) for kind, counts in totals.items()},
-        "duplicates": duplicates,
+        "duplicates": refused["duplicates"],
+        "rare_queries": refused["rare"],
         "grouped": dict(grouped),
         "personal_data": dict(found),
     }
@@ -182,10 +183,11 @@ def _texts(value: Any) -> Iterator[str]:
             todo += one
 
 
-def _publish_all(names: list[str], rows: int, parts: Folder, out: Folder) -> int:
-    """Look for ids that stand more than once, and write every part for good; returns how many rows were refused."""
-    buckets, found = parts / "ids", parts / "doubles"
-    for folder in (buckets, found):
+def _publish_all(names: list[str], rows: int, parts: Folder, out: Folder, k: int) -> Counter[str]:
+    """Look for ids that stand more than once and searches that fewer than k shoppers typed, and write every part for
+    good; returns how many rows were refused as what."""
+    buckets, found, queries, few = (parts / name for name in ("ids", "doubles", "queries", "rare"))
+    for folder in (buckets, found, queries, few):
         folder.delete()  # of a run that was stopped, and may have had another number of them
     count = 1 + rows // doubles.ROWS_A_BUCKET
     units = [{"part": name, "order": order} for order, name in enumerate(names)]
@@ -193,29 +195,42 @@ def _publish_all(names: list[str], rows: int, parts: Folder, out: Folder) -> int
     list(cluster.work(units, scatter, num_cpus=0.5))
     gather = partial(doubles.gather, buckets=buckets, out=found)
     list(cluster.work([{"bucket": f"{number:05d}"} for number in range(count)], gather, num_cpus=0.5))
-    publish = partial(_publish, parts=parts, out=out, found=found)
-    return sum(one["duplicates"] for one in cluster.work(units, publish, num_cpus=0.5))
+    if k > 1:
+        list(cluster.work(units, partial(rare.scatter, corpus=parts / "corpus", buckets=queries, count=count)))
+        work = [{"bucket": f"{number:05d}"} for number in range(count)]
+        list(cluster.work(work, partial(rare.gather, buckets=queries, out=few, k=k), num_cpus=0.5))
+    publish = partial(_publish, parts=parts, out=out, found=found, few=few, k=k)
+    total: Counter[str] = Counter({"duplicates": 0, "rare": 0})
+    for one in cluster.work(units, publish, num_cpus=0.5):
+        total.update({kind: one[kind] for kind in ("duplicates", "rare")})
+    return total
 
 
-def _publish(row: dict[str, Any], parts: Folder, out: Folder, found: Folder) -> dict[str, Any]:
-    """Write one part's tables for good, its repeated ids moved to rejects. Writes the same when run again."""
+def _publish(row: dict[str, Any], parts: Folder, out: Folder, found: Folder, few: Folder, k: int) -> dict[str, Any]:
+    """Write one part's tables for good, repeated ids and rare searches moved to rejects. Writes the same when run
+    again."""
     name = f"{row['part']}.parquet"
     again = doubles.of_part(found, row["order"])
+    hidden = rare.of_part(few, row["order"]) - set(again)
     rejects = []
     for table, kind in TABLES.items():
         if not (parts / table).exists(name):
             continue
         data = _read(parts / table, name)
-        if table in ("catalogue", "corpus") and again:
-            data = data.filter(pa.array([i not in again for i in range(data.num_rows)]))
+        if table in ("catalogue", "corpus") and (again or hidden):
+            data = data.filter(pa.array([i not in again and i not in hidden for i in range(data.num_rows)]))
         (out / table).write_table(name, data.select(kind.names).cast(kind))
     for index, first in again.items():
         data = _read(parts / "corpus", name).slice(index, 1).to_pylist()[0]
         detail = f"{data['doc_id']} stands at {first} too, and that one was kept"
         rejects.append(schema.reject("prepare", data["where"], "duplicate id", detail, data["text"]))
+    if hidden:
+        detail = f"typed by fewer shoppers than privacy.k = {k}"  # and its text is not kept: that is the point
+        places = _read(parts / "corpus", name, ["where"]).take(sorted(hidden))["where"].to_pylist()
+        rejects += [schema.reject("prepare", where, "rare query", detail) for where in places]
     if rejects:
         (out / "rejects").write_table(f"duplicates-{name}", schema.table(rejects, schema.REJECT))
-    return {"part": row["part"], "duplicates": len(rejects)}
+    return {"part": row["part"], "duplicates": len(again), "rare": len(hidden)}
 
 
 def _group(names: list[str], rows: int, buckets: Folder, out: Folder) -> Counter[str]:
