@@ -171,6 +171,23 @@ def forget(
         console.say(f"    to be made again (`synthrec run`), then deleted: {folder}")
 
 
+@app.command()
+def reveal(
+    config: ConfigFile,
+    pseudonym: Annotated[str, typer.Argument(help="u_0123456789abcdef, or '<PHONE_01234567>'")],
+    set_: Overrides = None,
+) -> None:
+    """Print what a pseudonym stands for, with the privacy key; needs privacy.reversible. The audit keeps who asked."""
+    from synthrec import audit
+    from synthrec.privacy import load_key, vault
+
+    pipeline = Pipeline(load(config, set_), stages())
+    pipeline.needed("reveal", "prepare")
+    audit.note(pipeline.root, "reveal", pseudonym=pseudonym)  # before it is shown: whoever asks is on record
+    for value in vault.reveal(pipeline.folder("prepare") / "vault", pseudonym, load_key()):
+        typer.echo(value)
+
+
 @app.command("open")
 def open_(
     config: ConfigFile,

@@ -54,6 +54,9 @@ class Privacy(Settings):
 
     kinds: tuple[PiiKind, ...] = Field(get_args(PiiKind), description="what to look for")
     products: bool = Field(True, description="also in product texts, where a seller may have written a phone number")
+    reversible: bool = Field(
+        False, description="keep what pseudonyms stand for, encrypted under the privacy key, for `synthrec reveal`"
+    )
     allow_hosts: tuple[str, ...] = Field(
         (), description="servers that engine openai may send prepared text to, by name; loopback needs no leave"
     )

@@ -21,7 +21,7 @@ from synthrec import cluster, console, custody, schema
 from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
-from synthrec.privacy import Pseudonymiser, load_key
+from synthrec.privacy import Pseudonymiser, load_key, vault
 from synthrec.sources import documents, doubles, groups, rare, readers, records
 from synthrec.storage import Folder, filesystem
 
@@ -30,6 +30,7 @@ TABLES = {
     "corpus": schema.CORPUS,
     "interactions": schema.INTERACTIONS,
     "rejects": schema.REJECT,
+    "vault": schema.VAULT,
 }
 # Until ids are checked across files, a document remembers where it stood.
 PARTS = TABLES | {"corpus": schema.CORPUS.append(pa.field("where", pa.string()))}
@@ -101,22 +102,27 @@ def _convert(
     if done.exists(name):
         return done.read_json(name)  # type: ignore[no-any-return]
     unit = readers.Unit(**{**row["unit"], "columns": dict(row["unit"]["columns"] or {})})
-    hide = Pseudonymiser(key, config.privacy.kinds)
+    hide = Pseudonymiser(key, config.privacy.kinds, remember=config.privacy.reversible)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     counts: Counter[str] = Counter()
     personal: Counter[str] = Counter()
     for found in readers.read(fs_of[unit.kind], unit):
         counts["rows"] += 1
-        if gone and _user(found, hide) in gone:
+        owner = _user(found, hide)
+        if owner in gone:
             counts["forgotten"] += 1
+            (hide.seen or {}).clear()
             continue
         made = _record(found, unit.kind, config.prepare.max_field_chars, hide)
         if isinstance(made, dict):
             rows["rejects"].append(made)
             counts["rejected"] += 1
-            continue
-        for table, value in documents.rows(made, hide, personal, config.privacy.products):
-            rows[table].append(value | {"where": found.where} if table == "corpus" else value)
+        else:
+            for table, value in documents.rows(made, hide, personal, config.privacy.products):
+                rows[table].append(value | {"where": found.where} if table == "corpus" else value)
+        if hide.seen:
+            rows["vault"] += vault.rows(hide.seen, owner, key)
+            hide.seen.clear()
     for table, values in rows.items():
         if values:
             (out / table).write_table(f"{row['part']}.parquet", schema.table(values, PARTS[table]))
