@@ -22,7 +22,7 @@ from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.privacy import Pseudonymiser, load_key, vault
-from synthrec.sources import documents, doubles, groups, rare, readers, records
+from synthrec.sources import common, documents, doubles, groups, rare, readers, records
 from synthrec.storage import Folder, filesystem
 
 TABLES = {
@@ -71,6 +71,8 @@ def run(context: Context) -> dict[str, Any]:
     total = sum(counts["rows"] for counts in totals.values())
     refused = _publish_all(names, total, parts, context.out, config.privacy.k)
     grouped = _group(names, total, parts / "groups", context.out)
+    if config.privacy.k > 1:
+        grouped += _make_common(total, parts / "common", context.out, config.privacy.k)
     parts.delete()
     return {
         "sources": {kind: dict(counts) for kind, counts in totals.items()},
@@ -128,7 +130,8 @@ def _convert(
             (out / table).write_table(f"{row['part']}.parquet", schema.table(values, PARTS[table]))
     result = {
         "kind": unit.kind,
-        "counts": {name: counts[name] for name in ("rows", "rejected", "forgotten")},
+        "counts": {"rows": counts["rows"], "rejected": counts["rejected"]}
+        | ({"forgotten": counts["forgotten"]} if counts["forgotten"] else {}),
         "personal_data": {kind: personal[kind] for kind in config.privacy.kinds},
     }
     done.write_json(name, result)
@@ -249,6 +252,22 @@ def _group(names: list[str], rows: int, buckets: Folder, out: Folder) -> Counter
     total: Counter[str] = Counter()
     for one in cluster.work(units, partial(groups.gather, out=out, buckets=buckets), num_cpus=0.5):
         total.update(json.loads(one["kinds"]))
+    return total
+
+
+def _make_common(rows: int, work: Folder, out: Folder, k: int) -> Counter[str]:
+    """Generalise documents whose likes fewer than k shoppers share; returns how many, and how many were refused."""
+    count = 1 + rows // groups.ROWS_A_BUCKET
+    work.delete()  # of a run that was stopped
+    names = [name for name in (out / "corpus").files(".parquet") if name.startswith("groups-")]
+    files = [{"part": name.removesuffix(".parquet")} for name in names]
+    buckets = [{"bucket": f"{number:05d}"} for number in range(count)]
+    for level in range(common.LEVELS):
+        list(cluster.work(files, partial(common.scatter, out=out, work=work, level=level, count=count), num_cpus=0.5))
+        list(cluster.work(buckets, partial(common.gather, work=work, level=level, k=k), num_cpus=0.5))
+    total: Counter[str] = Counter()
+    for one in cluster.work(files, partial(common.publish, out=out, work=work, k=k), num_cpus=0.5):
+        total.update({"generalised": one["generalised"], "rare shoppers": one["refused"]})
     return total
 
 
