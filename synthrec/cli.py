@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -136,6 +137,68 @@ def export(
     for name in ("card.md", "card.json"):
         out.write_bytes(name, pipeline.folder("curate").read_bytes(name))
     console.say(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f": {out}")
+
+
+@app.command()
+def audit(
+    config: ConfigFile,
+    set_: Overrides = None,
+    user: Annotated[str | None, typer.Option(help="a user id, or its pseudonym: where is this shopper's data?")] = None,
+) -> None:
+    """Print as JSON who made what from what, personal data found and removed, and whom the run has forgotten."""
+    from synthrec import custody
+
+    root = Pipeline(load(config, set_), stages()).root
+    typer.echo(json.dumps(custody.told(root, user), ensure_ascii=False, indent=2))
+
+
+@app.command()
+def forget(
+    config: ConfigFile,
+    user: Annotated[str, typer.Option(help="the shop's user id, or its pseudonym")],
+    set_: Overrides = None,
+) -> None:
+    """Remove a shopper from the run directory for good, and list what must be made again. Resumes if killed."""
+    from synthrec import custody
+
+    root = Pipeline(load(config, set_), stages()).root
+    with root.locked():
+        removed, stale = custody.forget(root, custody.pseudonym(user))
+    for folder, count in sorted(removed.items()):
+        console.say(f"    {count} rows of {folder}")
+    console.say(f"    {sum(removed.values())} rows removed; `prepare` leaves this shopper out from now on")
+    for folder in stale:
+        console.say(f"    to be made again (`synthrec run`), then deleted: {folder}")
+
+
+@app.command()
+def reveal(
+    config: ConfigFile,
+    pseudonym: Annotated[str, typer.Argument(help="u_0123456789abcdef, or '<PHONE_01234567>'")],
+    set_: Overrides = None,
+) -> None:
+    """Print what a pseudonym stands for, with the privacy key; needs privacy.reversible. The audit keeps who asked."""
+    from synthrec import audit
+    from synthrec.privacy import load_key, vault
+
+    pipeline = Pipeline(load(config, set_), stages())
+    pipeline.needed("reveal", "prepare")
+    audit.note(pipeline.root, "reveal", pseudonym=pseudonym)  # before it is shown: whoever asks is on record
+    for value in vault.reveal(pipeline.folder("prepare") / "vault", pseudonym, load_key()):
+        typer.echo(value)
+
+
+@app.command("open")
+def open_(
+    config: ConfigFile,
+    name: Annotated[str, typer.Argument(help="of a file in the run directory: report.html")],
+    set_: Overrides = None,
+) -> None:
+    """Write one file of an encrypted run directory to standard output, decrypted."""
+    root = Pipeline(load(config, set_), stages()).root
+    if not root.exists(name):
+        raise UserError(f"no file {name} in {root}", "give its path within the run directory")
+    sys.stdout.buffer.write(root.read_bytes(name))
 
 
 @app.command()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -51,6 +53,17 @@ class Privacy(Settings):
     """Personal data to replace by pseudonyms. The key: $SYNTHREC_PRIVACY_KEY, else ~/.config/synthrec/privacy.key."""
 
     kinds: tuple[PiiKind, ...] = Field(get_args(PiiKind), description="what to look for")
+    products: bool = Field(True, description="also in product texts, where a seller may have written a phone number")
+    reversible: bool = Field(
+        False, description="keep what pseudonyms stand for, encrypted under the privacy key, for `synthrec reveal`"
+    )
+    allow_hosts: tuple[str, ...] = Field(
+        (), description="servers that engine openai may send prepared text to, by name; loopback needs no leave"
+    )
+    k: Positive = Field(
+        1,
+        description="a search is kept if so many shoppers typed it; 1: all are, as in a small shop most are one's own",
+    )
 
 
 class Prepare(Settings):
@@ -363,6 +376,23 @@ class Serve(Settings):
     batch_wait_seconds: Annotated[float, Field(ge=0)] = Field(0.005, description="to wait for a batch to fill")
 
 
+class Storage(Settings):
+    """The run directory on the disk."""
+
+    encrypt: bool = Field(
+        False, description="seal every file but the bundle's and logs (AES-256-GCM); see docs/privacy.md"
+    )
+    key: Annotated[str, Field(pattern=r"^(env|file|hook):.+")] = Field(
+        "env:SYNTHREC_STORAGE_KEY",
+        description="env:NAME, file:PATH or hook:package.module:function; never the key itself",
+    )
+
+    @property
+    def key_source(self) -> str | None:
+        """Where the key is; None where nothing is encrypted."""
+        return self.key if self.encrypt else None
+
+
 class Config(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = Field(
         description="of the run, in its report"
@@ -371,6 +401,7 @@ class Config(Settings):
     seed: int = Field(13, description="of every random choice")
     sources: Sources
     privacy: Privacy = Privacy()
+    storage: Storage = Storage()
     prepare: Prepare = Prepare()
     synthesize: Synthesize = Synthesize()
     curate: Curate = Curate()
@@ -406,9 +437,31 @@ def _checked(path: str, data: dict[str, Any], overrides: list[str] | None) -> Co
     for override in overrides or []:
         _set(data, override)
     try:
-        return Config.model_validate(data)
+        config = Config.model_validate(data)
     except ValidationError as error:
         raise UserError(*_explain(path, error)) from None
+    check_egress(config)
+    return config
+
+
+def check_egress(config: Config) -> None:
+    """Raise UserError if text would leave for a host that the config does not allow."""
+    engine = config.synthesize.engine
+    if engine.kind != "openai" or engine.server is None:
+        return
+    host = (urlsplit(engine.server.url).hostname or "").lower()
+    if not _loopback(host) and host not in {one.lower() for one in config.privacy.allow_hosts}:
+        raise UserError(
+            f"synthesize.engine.server.url: text would go to {host}, which privacy.allow_hosts does not name",
+            f"if it may, set privacy.allow_hosts: [{host}]",
+        )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def defaults(overrides: list[str] | None = None) -> dict[str, Any]:

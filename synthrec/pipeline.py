@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import synthrec
-from synthrec import console
+from synthrec import audit, console, custody
 from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.storage import Folder
@@ -35,6 +35,7 @@ class Stage:
         settings: what of the config can change its result (JSON-able).
         run: does the work in `context.out`; returns the counts and figures for the manifest.
         version: raise it when the code's meaning changes, so that old results are redone.
+        sealed: its files are encrypted where the run directory is.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Stage:
     settings: Callable[[Config], Any]
     run: Callable[[Context], dict[str, Any]]
     version: int = 1
+    sealed: bool = True
 
 
 @dataclass
@@ -67,7 +69,7 @@ class Pipeline:
     def __init__(self, config: Config, stages: tuple[Stage, ...]) -> None:
         self.config = config
         self.stages = {stage.name: stage for stage in stages}
-        self.root = Folder.open(config.run_dir)
+        self.root = Folder.open(config.run_dir, config.storage.key_source)
         self._fingerprints: dict[str, str] = {}
 
     @property
@@ -95,7 +97,8 @@ class Pipeline:
         return manifest if current else None
 
     def folder(self, name: str) -> Folder:
-        return self.root / name / self.fingerprint(name)
+        folder = self.root / name / self.fingerprint(name)
+        return folder if self.stages[name].sealed else folder.plain
 
     def run(self, name: str) -> dict[str, Any]:
         """Bring one stage up to date and return its manifest.
@@ -108,6 +111,7 @@ class Pipeline:
         if done:
             console.say(f"[bold]{name}[/] is up to date ({done['made'][:19]}, took {console.clock(done['seconds'])})")
             return done
+        custody.check(self.root)
         manifests = {one: self.needed(name, one) for one in stage.needs}
         console.say(f"[bold]{name}[/] {stage.help}")
         start = time.monotonic()
@@ -127,6 +131,8 @@ class Pipeline:
             "files": out.describe(),
         }
         (self.root / name).write_json("manifest.json", json.loads(json.dumps(manifest, default=str)))
+        facts = {key: manifest[key] for key in ("fingerprint", "inputs", "synthrec")}
+        audit.note(self.root, "run", stage=name, **facts, personal_data=figures.get("personal_data"))
         return manifest
 
     def needed(self, name: str, needed: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Arrow schemas of every hand-over between stages, and the ids of rows.
 
-prepare    -> CATALOGUE, CORPUS, INTERACTIONS
+prepare    -> CATALOGUE, CORPUS, INTERACTIONS; VAULT where pseudonyms can be turned back
 synthesize -> REQUEST (what to ask), COMPLETION (what the LLM said, raw), LABEL (what it means)
 curate     -> LABEL again, fewer of them
 all        -> REJECT: each row refused anywhere, with its reason
@@ -48,6 +48,14 @@ INTERACTIONS = pa.schema(
         pa.field("product_id", pa.string(), nullable=False),
         pa.field("event", pa.string(), nullable=False),  # view | cart | purchase
         pa.field("timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
+    ]
+)
+
+VAULT = pa.schema(
+    [
+        pa.field("pseudonym", pa.string(), nullable=False),
+        pa.field("user_id", pa.string()),  # pseudonym of the shopper in whose record it stood, who may be forgotten
+        pa.field("value", pa.binary(), nullable=False),  # sealed under the privacy key
     ]
 )
 

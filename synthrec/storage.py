@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from pyarrow import fs as pafs
 
+from synthrec import sealed
 from synthrec.errors import UserError
 
 
@@ -40,8 +42,10 @@ class Folder:
     path: str
 
     @classmethod
-    def open(cls, uri: str) -> Folder:
-        return cls(*filesystem(uri))
+    def open(cls, uri: str, key: str | None = None) -> Folder:
+        """A folder; with the source of a key (see `sealed.key`), one whose files are encrypted."""
+        fs, path = filesystem(uri)
+        return cls(sealed.over(fs, key) if key else fs, path)
 
     def __truediv__(self, name: str) -> Folder:
         return Folder(self.fs, f"{self.path}/{name}")
@@ -51,7 +55,12 @@ class Folder:
 
     @property
     def is_local(self) -> bool:
-        return isinstance(self.fs, pafs.LocalFileSystem)
+        return isinstance(sealed.base(self.fs), pafs.LocalFileSystem)
+
+    @property
+    def plain(self) -> Folder:
+        """The same folder, its files as they are on the disk."""
+        return Folder(sealed.base(self.fs), self.path)
 
     @property
     def local(self) -> Path:
@@ -118,7 +127,27 @@ class Folder:
 
     def read_bytes(self, name: str) -> bytes:
         with self.fs.open_input_stream(f"{self.path}/{name}") as stream:
-            return stream.read()  # type: ignore[no-any-return]
+            data: bytes = stream.read()
+        if data.startswith(sealed.MAGIC) and self.plain.fs is self.fs:
+            raise UserError(f"{self.path}/{name} is encrypted", "set storage.encrypt and storage.key as it was made")
+        return data
+
+    def write_files(self, source: Path) -> None:
+        """Copy a local folder's files, at any depth, into this one."""
+        for path in sorted(p for p in source.rglob("*") if p.is_file()):
+            self.write_bytes(str(path.relative_to(source)), path.read_bytes())
+
+    @contextmanager
+    def fetched(self) -> Iterator[Path]:
+        """A local path with this folder's files as they were written: itself, or a copy while the block lasts."""
+        if self.is_local and self.plain.fs is self.fs:
+            yield Path(self.path)
+            return
+        with tempfile.TemporaryDirectory() as copy:
+            for name in self.files():
+                (Path(copy) / name).parent.mkdir(parents=True, exist_ok=True)
+                (Path(copy) / name).write_bytes(self.read_bytes(name))
+            yield Path(copy)
 
     def write_json(self, name: str, value: Any) -> None:
         self.write_bytes(name, json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True).encode())

@@ -1,6 +1,7 @@
 """No language model: answers after a set time, by rule. For measuring and testing the pipeline itself, nothing else.
 
-It writes the last words of the prompt and prefers a choice by a hash, so that results can be compared run by run.
+It writes the last words of the prompt (four, or `options.echo` of them) and prefers a choice by a hash, so that results
+can be compared run by run.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ class Fake:
         self._seconds = float(options.get("seconds", 0.0))
         self._slots = ThreadPoolExecutor(int(options.get("parallel", 1)))
         self._journal = options.get("journal")
+        self._echo = int(options.get("echo", 4))
         self._long = int(options.get("long_every", 0)), float(options.get("long_factor", 20))
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:
         self._wait(prompts)
-        return [_answer(prompt, text=" ".join(prompt.split()[-4:])) for prompt in prompts]
+        return [_answer(prompt, text=" ".join(prompt.split()[-self._echo :])) for prompt in prompts]
 
     def choose(self, prompts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[Answer]:
         self._wait(prompts)

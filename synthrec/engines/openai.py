@@ -29,7 +29,7 @@ class OpenAI:
             raise UserError(
                 "engine openai needs a server", "set synthesize.engine.server.url, such as http://127.0.0.1:8000/v1"
             )
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         self._model, self._server = settings.model, settings.server
         # One event loop in a thread of its own serves all threads that ask.
@@ -42,6 +42,8 @@ class OpenAI:
             api_key=key,
             timeout=self._server.timeout_seconds,
             max_retries=self._server.retries,
+            # A redirect would take the text to a host that nobody allowed.
+            http_client=DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
     def generate(self, prompts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[Answer]:

@@ -34,17 +34,19 @@ class Pseudonymiser:
     Args:
         key: the secret; see `load_key`.
         kinds: the kinds of personal data to replace, from `KINDS`.
+        remember: keep what each pseudonym stands for in `seen`, for the vault.
 
     Raises:
         ValueError: the key is empty or a kind unknown.
     """
 
-    def __init__(self, key: bytes, kinds: Sequence[str] = KINDS) -> None:
+    def __init__(self, key: bytes, kinds: Sequence[str] = KINDS, remember: bool = False) -> None:
         if not key:
             raise PrivacyKeyError("the privacy key is empty", "get one from load_key()")
         check_kinds(kinds)
         self._key = key
         self.kinds = tuple(kinds)
+        self.seen: dict[str, str] | None = {} if remember else None
 
     def __repr__(self) -> str:  # the key must not reach a log
         return f"Pseudonymiser(kinds={self.kinds!r})"
@@ -64,13 +66,18 @@ class Pseudonymiser:
         parts, at = [], 0
         for span in spans:
             digest = self._digest(span.kind, _normalise(span.kind, span.text))
-            parts += [text[at : span.start], f"<{span.kind.upper()}_{digest[:8]}>"]
+            parts += [text[at : span.start], self._noted(f"<{span.kind.upper()}_{digest[:8]}>", span.text)]
             at = span.end
         return "".join((*parts, text[at:])), dict(Counter(span.kind for span in spans))
 
     def user(self, user_id: str) -> str:
         """The pseudonym `u_` + 16 hex digits of a user id, which is taken as it is, letter case included."""
-        return f"u_{self._digest('user', user_id)[:16]}"
+        return self._noted(f"u_{self._digest('user', user_id)[:16]}", user_id)
+
+    def _noted(self, pseudonym: str, value: str) -> str:
+        if self.seen is not None:
+            self.seen[pseudonym] = value
+        return pseudonym
 
     def _digest(self, kind: str, value: str) -> str:
         # surrogatepass: a lone surrogate from a broken export is no reason to fail.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,18 @@ from synthrec.sources.cleaning import clean, language, product_text
 Row = tuple[str, dict[str, Any]]  # the table's name, the row
 
 
-def rows(record: records.Record, hide: Pseudonymiser, personal: Counter[str]) -> Iterator[Row]:
+def rows(record: records.Record, hide: Pseudonymiser, personal: Counter[str], products: bool = True) -> Iterator[Row]:
     """What one record adds to the tables. Finds of personal data are counted into `personal`, by kind.
 
-    A product stands in the catalogue and in the corpus. Its text is the shop's own, so nothing is hidden in it.
+    A product stands in the catalogue and in the corpus.
+
+    Args:
+        products: hide in product texts, too.
     """
     veil = _Veil(hide, personal)
     match record:
         case records.Product():
-            product = _product(record)
+            product = _product(record, veil.text if products else clean)
             yield "catalogue", product
             yield "corpus", _document("product", record.product_id, product, _named(product))
         case records.Review():
@@ -54,16 +57,21 @@ class _Veil:
         return hidden
 
 
-def _product(record: records.Product) -> dict[str, Any]:
-    whole = product_text(record)
+def _product(record: records.Product, told: Callable[[str], str]) -> dict[str, Any]:
+    """A CATALOGUE row; `told` cleans a text, and hides what must be hidden."""
+    named = {
+        key: told(value) for key in ("title", "description", "brand", "category") if (value := getattr(record, key))
+    }
+    attributes = {told(k): told(v) for k, v in record.attributes.items()}
+    whole = product_text(record.model_copy(update=named | {"attributes": attributes}))
     return {
         "product_id": record.product_id,
         "language": record.language or language(whole),
-        "title": clean(record.title),
-        "description": clean(record.description),
-        "brand": clean(record.brand) if record.brand else None,
-        "category": clean(record.category) if record.category else None,
-        "attributes": {clean(k): clean(v) for k, v in record.attributes.items()},
+        "title": named["title"],
+        "description": named.get("description", ""),
+        "brand": named.get("brand"),
+        "category": named.get("category"),
+        "attributes": attributes,
         "price": record.price,
         "text": whole,
     }

@@ -94,8 +94,10 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
     asked = [query.text for query in tune + test]
     once = list(dict.fromkeys(asked))  # next-item queries repeat: many shoppers bought the same product last
     row_of = {text: row for row, text in enumerate(once)}
-    trained = context.inputs["train"].local / "model"
-    with console.meter("encode", 2 * (len(texts) + len(once)), "texts") as meter:
+    with (
+        (context.inputs["train"] / "model").fetched() as trained,
+        console.meter("encode", 2 * (len(texts) + len(once)), "texts") as meter,
+    ):
         vectors = {}
         for name, where in (("zero-shot", context.config.train.encoder), ("fine-tuned", str(trained))):
             config = context.config.train
@@ -103,7 +105,8 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
             products = encoder.encode(texts, tick=meter.advance)
             queries = encoder.encode(once, query=True, tick=meter.advance)
             vectors[name] = (products, queries[[row_of[text] for text in asked]])
-    np.save((context.out.make()).local / "vectors.npy", vectors["fine-tuned"][0], allow_pickle=False)
+    with context.out.writing("vectors.npy") as file:
+        np.lib.format.write_array(file, vectors["fine-tuned"][0], allow_pickle=False)
     bm25 = systems.tune_bm25(texts, tune, place)
     index = BM25.build(texts, **bm25)
     split = len(tune)

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from synthrec import cluster, console, schema
+from synthrec import cluster, console, custody, schema
 from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
-from synthrec.privacy import Pseudonymiser, load_key
-from synthrec.sources import documents, doubles, groups, readers, records
+from synthrec.privacy import Pseudonymiser, load_key, vault
+from synthrec.sources import common, documents, doubles, groups, rare, readers, records
 from synthrec.storage import Folder, filesystem
 
 TABLES = {
@@ -30,6 +30,7 @@ TABLES = {
     "corpus": schema.CORPUS,
     "interactions": schema.INTERACTIONS,
     "rejects": schema.REJECT,
+    "vault": schema.VAULT,
 }
 # Until ids are checked across files, a document remembers where it stood.
 PARTS = TABLES | {"corpus": schema.CORPUS.append(pa.field("where", pa.string()))}
@@ -37,7 +38,12 @@ PARTS = TABLES | {"corpus": schema.CORPUS.append(pa.field("where", pa.string()))
 
 def settings(config: Config) -> Any:
     sources = {k: [s.model_dump(), readers.stamp(f"sources.{k}", s)] for k, s in config.sources.given().items()}
-    return {"sources": sources, "privacy": config.privacy.model_dump(), "prepare": config.prepare.model_dump()}
+    made_of = {
+        "sources": sources,
+        "privacy": config.privacy.model_dump(exclude={"allow_hosts"}),
+        "prepare": config.prepare.model_dump(),
+    }
+    return made_of | {"forgotten": custody.forgotten(Folder.open(config.run_dir, config.storage.key_source))}
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -52,7 +58,8 @@ def run(context: Context) -> dict[str, Any]:
     found: Counter[str] = Counter()
     parts = context.keep("parts") / context.out.path.rpartition("/")[2]
     work = [{"part": schema.row_id(*asdict(unit).values()), "unit": asdict(unit)} for unit in plan]
-    convert = partial(_convert, fs_of=fs_of, config=config, out=parts, key=load_key())
+    gone = frozenset(custody.forgotten(context.root))
+    convert = partial(_convert, fs_of=fs_of, config=config, out=parts, key=load_key(), gone=gone)
     with console.meter("prepare", len(plan), "files") as meter:
         for result in cluster.work(work, convert, num_cpus=0.5):
             totals[result["kind"]].update(result["counts"])
@@ -62,12 +69,15 @@ def run(context: Context) -> dict[str, Any]:
     _check_totals(config, totals, parts, work)
     names = [str(one["part"]) for one in work]
     total = sum(counts["rows"] for counts in totals.values())
-    duplicates = _publish_all(names, total, parts, context.out)
+    refused = _publish_all(names, total, parts, context.out, config.privacy.k)
     grouped = _group(names, total, parts / "groups", context.out)
+    if config.privacy.k > 1:
+        grouped += _make_common(total, parts / "common", context.out, config.privacy.k)
     parts.delete()
     return {
         "sources": {kind: dict(counts) for kind, counts in totals.items()},
-        "duplicates": duplicates,
+        "duplicates": refused["duplicates"],
+        "rare_queries": refused["rare"],
         "grouped": dict(grouped),
         "personal_data": dict(found),
     }
@@ -85,36 +95,53 @@ def _check_columns(fs: Any, unit: readers.Unit) -> None:
             )
 
 
-def _convert(row: dict[str, Any], fs_of: dict[str, Any], config: Config, out: Folder, key: bytes) -> dict[str, Any]:
+def _convert(
+    row: dict[str, Any], fs_of: dict[str, Any], config: Config, out: Folder, key: bytes, gone: frozenset[str]
+) -> dict[str, Any]:
     """One unit of work: read, check, clean, write the part's tables, account for them."""
     done = out / "parts"
     name = f"{row['part']}.json"
     if done.exists(name):
         return done.read_json(name)  # type: ignore[no-any-return]
     unit = readers.Unit(**{**row["unit"], "columns": dict(row["unit"]["columns"] or {})})
-    hide = Pseudonymiser(key, config.privacy.kinds)
+    hide = Pseudonymiser(key, config.privacy.kinds, remember=config.privacy.reversible)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     counts: Counter[str] = Counter()
     personal: Counter[str] = Counter()
     for found in readers.read(fs_of[unit.kind], unit):
         counts["rows"] += 1
+        owner = _user(found, hide)
+        if owner in gone:
+            counts["forgotten"] += 1
+            (hide.seen or {}).clear()
+            continue
         made = _record(found, unit.kind, config.prepare.max_field_chars, hide)
         if isinstance(made, dict):
             rows["rejects"].append(made)
             counts["rejected"] += 1
-            continue
-        for table, value in documents.rows(made, hide, personal):
-            rows[table].append(value | {"where": found.where} if table == "corpus" else value)
+        else:
+            for table, value in documents.rows(made, hide, personal, config.privacy.products):
+                rows[table].append(value | {"where": found.where} if table == "corpus" else value)
+        if hide.seen:
+            rows["vault"] += vault.rows(hide.seen, owner, key)
+            hide.seen.clear()
     for table, values in rows.items():
         if values:
             (out / table).write_table(f"{row['part']}.parquet", schema.table(values, PARTS[table]))
     result = {
         "kind": unit.kind,
-        "counts": {"rows": counts["rows"], "rejected": counts["rejected"]},
+        "counts": {"rows": counts["rows"], "rejected": counts["rejected"]}
+        | ({"forgotten": counts["forgotten"]} if counts["forgotten"] else {}),
         "personal_data": {kind: personal[kind] for kind in config.privacy.kinds},
     }
     done.write_json(name, result)
     return result
+
+
+def _user(row: readers.Row, hide: Pseudonymiser) -> str | None:
+    """The pseudonym of a raw row's shopper."""
+    user = (row.value or {}).get("user_id")
+    return None if user is None else hide.user(str(user).strip())
 
 
 def _record(row: readers.Row, kind: str, limit: int, hide: Pseudonymiser) -> records.Record | dict[str, str]:
@@ -165,10 +192,11 @@ def _texts(value: Any) -> Iterator[str]:
             todo += one
 
 
-def _publish_all(names: list[str], rows: int, parts: Folder, out: Folder) -> int:
-    """Look for ids that stand more than once, and write every part for good; returns how many rows were refused."""
-    buckets, found = parts / "ids", parts / "doubles"
-    for folder in (buckets, found):
+def _publish_all(names: list[str], rows: int, parts: Folder, out: Folder, k: int) -> Counter[str]:
+    """Look for ids that stand more than once and searches that fewer than k shoppers typed, and write every part for
+    good; returns how many rows were refused as what."""
+    buckets, found, queries, few = (parts / name for name in ("ids", "doubles", "queries", "rare"))
+    for folder in (buckets, found, queries, few):
         folder.delete()  # of a run that was stopped, and may have had another number of them
     count = 1 + rows // doubles.ROWS_A_BUCKET
     units = [{"part": name, "order": order} for order, name in enumerate(names)]
@@ -176,29 +204,42 @@ def _publish_all(names: list[str], rows: int, parts: Folder, out: Folder) -> int
     list(cluster.work(units, scatter, num_cpus=0.5))
     gather = partial(doubles.gather, buckets=buckets, out=found)
     list(cluster.work([{"bucket": f"{number:05d}"} for number in range(count)], gather, num_cpus=0.5))
-    publish = partial(_publish, parts=parts, out=out, found=found)
-    return sum(one["duplicates"] for one in cluster.work(units, publish, num_cpus=0.5))
+    if k > 1:
+        list(cluster.work(units, partial(rare.scatter, corpus=parts / "corpus", buckets=queries, count=count)))
+        work = [{"bucket": f"{number:05d}"} for number in range(count)]
+        list(cluster.work(work, partial(rare.gather, buckets=queries, out=few, k=k), num_cpus=0.5))
+    publish = partial(_publish, parts=parts, out=out, found=found, few=few, k=k)
+    total: Counter[str] = Counter({"duplicates": 0, "rare": 0})
+    for one in cluster.work(units, publish, num_cpus=0.5):
+        total.update({kind: one[kind] for kind in ("duplicates", "rare")})
+    return total
 
 
-def _publish(row: dict[str, Any], parts: Folder, out: Folder, found: Folder) -> dict[str, Any]:
-    """Write one part's tables for good, its repeated ids moved to rejects. Writes the same when run again."""
+def _publish(row: dict[str, Any], parts: Folder, out: Folder, found: Folder, few: Folder, k: int) -> dict[str, Any]:
+    """Write one part's tables for good, repeated ids and rare searches moved to rejects. Writes the same when run
+    again."""
     name = f"{row['part']}.parquet"
     again = doubles.of_part(found, row["order"])
+    hidden = rare.of_part(few, row["order"]) - set(again)
     rejects = []
     for table, kind in TABLES.items():
         if not (parts / table).exists(name):
             continue
         data = _read(parts / table, name)
-        if table in ("catalogue", "corpus") and again:
-            data = data.filter(pa.array([i not in again for i in range(data.num_rows)]))
+        if table in ("catalogue", "corpus") and (again or hidden):
+            data = data.filter(pa.array([i not in again and i not in hidden for i in range(data.num_rows)]))
         (out / table).write_table(name, data.select(kind.names).cast(kind))
     for index, first in again.items():
         data = _read(parts / "corpus", name).slice(index, 1).to_pylist()[0]
         detail = f"{data['doc_id']} stands at {first} too, and that one was kept"
         rejects.append(schema.reject("prepare", data["where"], "duplicate id", detail, data["text"]))
+    if hidden:
+        detail = f"typed by fewer shoppers than privacy.k = {k}"  # and its text is not kept: that is the point
+        places = _read(parts / "corpus", name, ["where"]).take(sorted(hidden))["where"].to_pylist()
+        rejects += [schema.reject("prepare", where, "rare query", detail) for where in places]
     if rejects:
         (out / "rejects").write_table(f"duplicates-{name}", schema.table(rejects, schema.REJECT))
-    return {"part": row["part"], "duplicates": len(rejects)}
+    return {"part": row["part"], "duplicates": len(again), "rare": len(hidden)}
 
 
 def _group(names: list[str], rows: int, buckets: Folder, out: Folder) -> Counter[str]:
@@ -211,6 +252,22 @@ def _group(names: list[str], rows: int, buckets: Folder, out: Folder) -> Counter
     total: Counter[str] = Counter()
     for one in cluster.work(units, partial(groups.gather, out=out, buckets=buckets), num_cpus=0.5):
         total.update(json.loads(one["kinds"]))
+    return total
+
+
+def _make_common(rows: int, work: Folder, out: Folder, k: int) -> Counter[str]:
+    """Generalise documents whose likes fewer than k shoppers share; returns how many, and how many were refused."""
+    count = 1 + rows // groups.ROWS_A_BUCKET
+    work.delete()  # of a run that was stopped
+    names = [name for name in (out / "corpus").files(".parquet") if name.startswith("groups-")]
+    files = [{"part": name.removesuffix(".parquet")} for name in names]
+    buckets = [{"bucket": f"{number:05d}"} for number in range(count)]
+    for level in range(common.LEVELS):
+        list(cluster.work(files, partial(common.scatter, out=out, work=work, level=level, count=count), num_cpus=0.5))
+        list(cluster.work(buckets, partial(common.gather, work=work, level=level, k=k), num_cpus=0.5))
+    total: Counter[str] = Counter()
+    for one in cluster.work(files, partial(common.publish, out=out, work=work, k=k), num_cpus=0.5):
+        total.update({"generalised": one["generalised"], "rare shoppers": one["refused"]})
     return total
 
 
@@ -239,4 +296,4 @@ def _check_totals(config: Config, totals: dict[str, Counter[str]], out: Folder, 
             )
 
 
-STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=2)
+STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=3)

@@ -20,7 +20,7 @@ from typing import Any
 import ray
 
 from synthrec import cluster, console, models
-from synthrec.config import Config
+from synthrec.config import Config, check_egress
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.storage import Folder
@@ -70,6 +70,7 @@ class Job:
 
 def run(context: Context) -> dict[str, Any]:
     own = context.config.synthesize
+    check_egress(context.config)
     if own.engine.kind == "llamacpp":
         models.gguf(own.engine.model)  # a missing model is the driver's to report, before any actor starts
     cluster.start()
@@ -220,4 +221,4 @@ def _clear(folder: Folder, prefix: str) -> None:
             folder.fs.delete_file(f"{folder.path}/{name}")
 
 
-STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=3)
+STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=4)

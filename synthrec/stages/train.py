@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -116,7 +115,7 @@ def _publish(checkpoint: Any, start: str, out: Folder) -> None:
     encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in state.items()})
     with tempfile.TemporaryDirectory() as folder:
         encoder.save(Path(folder))
-        shutil.copytree(folder, (out / "model").make().local, dirs_exist_ok=True)
+        (out / "model").write_files(Path(folder))
 
 
 STAGE = Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", ("prepare", "curate"), settings, run, version=2)

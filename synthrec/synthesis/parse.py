@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import ray
 
 from synthrec import schema
+from synthrec.privacy.written import blanked, personal
 from synthrec.storage import Folder
 from synthrec.synthesis.breaker import Why
 from synthrec.tasks import Rejection, Task
@@ -32,7 +33,7 @@ def parse(row: dict[str, Any], task: Task, store: Folder, out: Folder, wanted: A
     for completion in kept.to_pylist():
         result = verdict(task, completion)
         if isinstance(result, Rejection):
-            raw = completion["text"] or ""
+            raw = blanked(completion["text"] or "")
             rejects.append(schema.reject("synthesize", completion["id"], result.reason, result.detail, raw))
         else:
             labels.append(label(task, completion, result))
@@ -50,6 +51,8 @@ def verdict(task: Task, completion: dict[str, Any]) -> dict[str, Any] | Rejectio
     """What a COMPLETION row means: a LABEL row without ids, or why there is none."""
     if completion["error"]:
         return Rejection("engine error", completion["error"])
+    if completion["text"] and (kinds := personal(completion["text"])):
+        return Rejection("personal data", ", ".join(kinds))  # a pseudonym too: no shopper searches or writes like that
     return task.parse(completion)
 
 

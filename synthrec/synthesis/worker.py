@@ -12,6 +12,7 @@ from synthrec import schema
 from synthrec.config import Engine as EngineSettings
 from synthrec.engines import Answer, Engine, Sampling, load
 from synthrec.errors import UserError
+from synthrec.privacy.written import blanked
 from synthrec.storage import Folder
 from synthrec.synthesis.metrics import Metrics
 from synthrec.synthesis.parse import tally, verdict
@@ -63,7 +64,8 @@ EMPTY_ACCOUNT: Row = {
 
 
 def keep(rows: list[Row], tasks: dict[str, Task], store: Folder, metrics: Metrics) -> list[Row]:
-    """Write COMPLETION rows, by task, and account for them."""
+    """Write COMPLETION rows, by task, and account for them. Personal data that the LLM wrote never reaches the disk."""
+    rows = [row | {key: row[key] and blanked(row[key]) for key in ("text", "error")} for row in rows]
     accounts = []
     for name in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == name]

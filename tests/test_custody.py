@@ -1,0 +1,178 @@
+"""A shopper in a run directory: found everywhere, taken out for good, even when the taking out is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from synthrec import config, custody, schema
+from synthrec.cli import run_stages
+from synthrec.errors import UserError
+from synthrec.pipeline import Pipeline
+from synthrec.stages import prepare, synthesize
+from tests.conftest import TEST_KEY
+from tests.little_shop import FAKE, PRODUCTS
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+ANN, BOB = "ann-4711", "bob-0815"
+WORDS = {ANN: "quagmire", BOB: "hollyhock"}  # a word that only this shopper writes
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """Two shoppers, who search, review, buy and talk; returns the path of the config."""
+    keys = ("product_id", "language", "title", "description")
+    write(tmp_path / "products.jsonl", [dict(zip(keys, one, strict=True)) for one in PRODUCTS])
+    rows = {kind: [] for kind in ("reviews", "searches", "interactions", "dialogues")}
+    for user, word in WORDS.items():
+        when = "2026-01-0{}T10:00:00Z".format
+        rows["reviews"] += [
+            {"review_id": f"r-{user}-{i}", "product_id": "k1", "text": f"A {word} of a kettle, {i}.", "user_id": user}
+            for i in (1, 2)
+        ]
+        rows["reviews"].append({"review_id": f"bad-{user}", "text": f"no product for {word}", "user_id": user})
+        rows["searches"].append({"search_id": f"s-{user}", "query": f"{word} kettle", "user_id": user})
+        rows["interactions"] += [
+            {"user_id": user, "product_id": "k2", "event": "purchase", "timestamp": when(day)} for day in (1, 2)
+        ]
+        turns = [
+            {"role": "shopper", "text": f"Where is my {word}?"},
+            {"role": "agent", "text": f"{word} is on its way"},
+        ]
+        rows["dialogues"].append({"dialogue_id": f"d-{user}", "turns": turns * 2, "user_id": user})
+    for kind, some in rows.items():
+        write(tmp_path / f"{kind}.jsonl", some)
+    settings = {
+        "name": "custody",
+        "run_dir": str(tmp_path / "run"),
+        "sources": {kind: {"path": str(tmp_path / f"{kind}.jsonl")} for kind in ("products", *rows)},
+        "prepare": {"max_reject_rate": 0.9},
+        "synthesize": {
+            "engine": FAKE,
+            "tasks": {"sentiment": {}, "profile": {}, "reply": {}, "intent": {}},
+            "max_failure_rate": 1.0,
+        },
+    }
+    (tmp_path / "shop.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path / "shop.yaml"
+
+
+def run(shop, *overrides):
+    return run_stages(config.load(shop, list(overrides)), ["prepare", "synthesize"])
+
+
+def holding(root, word):
+    """Files of the run directory with a text that holds the word."""
+    found = []
+    for name in root.files():
+        data = (root.plain if name.startswith("logs/") else root).read_bytes(name)
+        if name.endswith(".parquet"):
+            data = json.dumps(root_table(root, name), ensure_ascii=False, default=str).encode()
+        if word.encode() in data:
+            found.append(name)
+    return found
+
+
+def root_table(root, name):
+    import pyarrow.parquet as pq
+
+    with root.fs.open_input_file(f"{root.path}/{name}") as file:
+        return pq.read_table(file).to_pylist()
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_a_shopper_is_forgotten_and_the_others_are_not(shop, encrypt, monkeypatch):
+    monkeypatch.setenv("SYNTHREC_STORAGE_KEY", "ab" * 32)
+    with_key = f"storage.encrypt={str(encrypt).lower()}"
+    if encrypt:
+        # The session's Ray workers have started without this variable: give the key by file.
+        key = shop.with_name("storage.key")
+        key.write_text("ab" * 32)
+        overrides = [with_key, f"storage.key=file:{key}"]
+    else:
+        overrides = [with_key]
+    root = run(shop, *overrides).root
+    ann = custody.pseudonym(ANN)
+    reached = custody.reached(root, custody.Shopper(ann))
+    kinds = {folder.split("/")[0] + "/" + folder.split("/", 2)[2].split("/")[0] for folder in reached}
+    assert {"prepare/corpus", "prepare/interactions", "prepare/rejects", "synthesize/requests"} <= kinds
+    assert [name for name in holding(root, WORDS[ANN]) if "/completions/" in name or "sentiment/done" in name]
+    before = {word: holding(root, WORDS[word]) for word in WORDS}
+    assert before[ANN] and before[BOB]
+
+    removed, _ = custody.forget(root, ann)
+    assert sum(removed.values()) == sum(reached.values())
+    assert holding(root, WORDS[ANN]) == []
+    assert holding(root, ann) == [n for n in root.files() if n.startswith("audit/") and n in holding(root, ann)]
+    assert holding(root, WORDS[BOB])
+    assert custody.reached(root, custody.Shopper(ann)) == {}
+
+    again = Pipeline(config.load(shop, overrides), (prepare.STAGE, synthesize.STAGE))
+    assert again.manifest("prepare") is None and again.manifest("synthesize") is None
+    root = run(shop, *overrides).root  # the shop's files still hold the shopper
+    assert holding(root, WORDS[ANN]) == []
+    corpus = (again.root / "prepare" / prepare_fingerprint(root) / "corpus").read_table(schema.CORPUS)
+    users = set(corpus["user_id"].to_pylist()) - {None}
+    assert users == {custody.pseudonym(BOB)}
+
+
+def prepare_fingerprint(root):
+    return root.read_json("prepare/manifest.json")["fingerprint"]
+
+
+KILLED = """
+import os, signal, sys
+from synthrec import custody
+from synthrec.storage import Folder
+after, written = int(sys.argv[3]), 0
+write = Folder.write_table
+def dies(self, name, table):
+    global written
+    if written == after:
+        with self.writing(name) as stream:
+            stream.write(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    written += 1
+    write(self, name, table)
+Folder.write_table = dies
+custody.forget(Folder.open(sys.argv[1]), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 7])
+def test_forgetting_that_is_killed_goes_on(shop, after):
+    root, ann = run(shop).root, custody.pseudonym(ANN)
+    command = [sys.executable, "-c", KILLED, root.path, ann, str(after)]
+    killed = subprocess.run(command, cwd=Path(__file__).parents[1], env=os.environ | {"SYNTHREC_PRIVACY_KEY": TEST_KEY})
+    assert killed.returncode == -signal.SIGKILL
+    with pytest.raises(UserError, match="was not finished"):
+        run(shop)
+    custody.forget(root, ann)
+    assert holding(root, WORDS[ANN]) == []
+    hidden = [p for p in Path(root.path).rglob(".*") if p.is_file() and p.name != ".lock"]
+    assert hidden == []
+    run(shop)
+    assert holding(root, WORDS[ANN]) == []
+
+
+def test_the_audit_says_who_made_what(shop):
+    pipeline = run(shop)
+    told = custody.told(pipeline.root, BOB)
+    made = [one for one in told["entries"] if one["what"] == "run"]
+    assert [one["stage"] for one in made] == ["prepare", "synthesize"]
+    assert made[1]["inputs"] == {"prepare": made[0]["fingerprint"]}
+    assert all(one["who"] and one["when"] for one in made)
+    assert any("synthesize" in folder for folder in told["user"]["reached"])
+    assert BOB not in json.dumps(told)
+    assert custody.told(pipeline.root, None)["entries"][-1]["user"] == custody.pseudonym(BOB)
