@@ -16,6 +16,9 @@ from synthrec.engines import Sampling
 from synthrec.evaluation import diversity
 from synthrec.pipeline import Context
 from synthrec.privacy.recognisers import find
+from synthrec.review import decisions
+from synthrec.review.summary import summary, told
+from synthrec.storage import Folder
 from synthrec.tasks import Task, chosen_tasks
 
 Rows = list[dict[str, Any]]
@@ -59,7 +62,15 @@ def collect(context: Context, before: Rows, kept: Rows, rejects: Sequence[dict[s
             "kept": dict(Counter(span.kind for row in kept for span in find(row["text"], config.privacy.kinds))),
             "kinds": list(config.privacy.kinds),
         },
+        "review": summary(decisions.read(context.root)),
     }
+
+
+def with_review(folder: Folder, found: dict[str, Any]) -> None:
+    """Write a published card anew with what reviewers found since; nothing else of it changes."""
+    card = folder.read_json("card.json") | {"review": found}
+    folder.write_json("card.json", card)
+    folder.write_bytes("card.md", markdown(card).encode())
 
 
 def markdown(card: dict[str, Any]) -> str:
@@ -68,6 +79,7 @@ def markdown(card: dict[str, Any]) -> str:
     # Markdown, not HTML: nothing of the shop's free text enters the card, so nothing is escaped.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     environment.filters["counts"] = lambda counts: ", ".join(f"{n:,} {name}" for name, n in counts.items())
+    environment.filters["told"] = told
     return environment.from_string(source).render(**card)
 
 
