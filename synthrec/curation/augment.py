@@ -1,7 +1,7 @@
 """Queries as people type them: slips of the finger, pinyin, the other Chinese script, words in another order.
 
 Model numbers, sizes, amounts with their units and the product's brand are never changed: they say which
-product is meant. Every choice hangs on a hash of the row's id, so the same rows give the same variants, in whatever order they come.
+product is meant. Every choice hangs on a hash of the row's id: the same rows give the same variants, in any order.
 """
 
 from __future__ import annotations

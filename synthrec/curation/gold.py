@@ -73,8 +73,9 @@ def _gold(line: str, where: str) -> Gold:
     except ValueError as error:
         raise UserError(f"curate.gold: {where} is not JSON: {error}", hint) from None
     fields = ("task", "text", "label", "facet")
-    values = [row.get(name, "" if name == "facet" else None) for name in fields] if isinstance(row, dict) else []
-    if not values or not all(isinstance(value, str) for value in values):
+    given = {"facet": ""} | row if isinstance(row, dict) else {}
+    values = [given[name] for name in fields if isinstance(given.get(name), str)]
+    if len(values) < len(fields):
         raise UserError(f"curate.gold: {where} has no task, text and label", hint)
     return Gold(*values)
 
