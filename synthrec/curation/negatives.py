@@ -76,11 +76,12 @@ def mine(
     if len(positives) != len(queries):
         raise ValueError(f"{len(queries)} queries and positives of {len(positives)}")
     negatives = np.full((len(queries), k), NONE, np.int64)
-    found: list[list[tuple[int, int, float, bool]]] = []
+    suspects: list[Suspects] = []
     for start in range(0, len(queries), QUERIES):
         chunk = range(start, min(start + QUERIES, len(queries)))
         floor = np.array([_lowest(queries[i], products, positives[i]) for i in chunk], np.float32)
         limit = floor - np.abs(floor) * (1 - margin)
+        found: list[tuple[int, int, float, bool]] = []
         fits = [_fitting(relevance, i, relevant) - set(positives[i]) for i in chunk]
         below, above = _Best(len(chunk), k), _Best(len(chunk), most_suspects)
         for first in range(0, len(products), PRODUCTS):
@@ -100,8 +101,13 @@ def mine(
                 (i, int(p), float(s), False) for p, s in zip(above.ids[row], above.scores[row], strict=True) if p >= 0
             ]
             near += [(i, p, float(queries[i] @ products[p]), True) for p in fits[row]]
-            found.append(sorted(near, key=lambda one: (-one[2], one[1])))
-    return Mined(negatives, _suspects([one for near in found for one in near]))
+            found += sorted(near, key=lambda one: (-one[2], one[1]))
+        suspects.append(_suspects(found))
+    columns = ("query", "product", "score", "relevant")
+    none = _suspects([])
+    return Mined(
+        negatives, Suspects(*(np.concatenate([getattr(one, name) for one in (none, *suspects)]) for name in columns))
+    )
 
 
 class _Best:
