@@ -109,6 +109,26 @@ def serve(
     stage.run(Pipeline(load(config, set_), stages()), ask)
 
 
+@app.command()
+def review(
+    config: ConfigFile,
+    set_: Overrides = None,
+    task: Annotated[str | None, typer.Option(help="rows of this task only")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="how many to look at")] = 100,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 0,
+    reviewer: Annotated[str, typer.Option(help="whose decisions these are")] = "me",
+    summary: Annotated[bool, typer.Option("--summary", help="print what was found so far, and stop")] = False,
+) -> None:
+    """Show a sample of the curated labels to a person, on a page of this machine, who accepts, corrects or rejects."""
+    from synthrec.stages import review as page
+
+    pipeline = Pipeline(load(config, set_), stages())
+    if summary:
+        page.tell(pipeline)
+    else:
+        page.run(pipeline, task, rows, port, reviewer)
+
+
 class Layout(StrEnum):
     beir = "beir"
     pairs = "pairs"

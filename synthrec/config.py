@@ -319,6 +319,7 @@ class Curate(Settings):
     calibration: Literal["batch", "contextual", "none"] = Field(
         "batch", description="of label scores: by the batch's mean, by what an empty input scores, or as they are"
     )
+    gold: str | None = Field(None, description="a JSONL file of labels that people gave: text, task, label")
 
 
 class Train(Settings):

@@ -15,12 +15,16 @@ from synthrec import schema
 from synthrec.engines import Sampling
 from synthrec.evaluation import diversity
 from synthrec.pipeline import Context
+
+
+from synthrec.review import decisions
+from synthrec.review.summary import summary, told
 from synthrec.storage import Folder
 from synthrec.synthesis.requests import model_name
 from synthrec.tasks import Task, chosen_tasks
 
 Rows = list[dict[str, Any]]
-NEAR_COPIES = ("copy of the title", "copy of the prompt", "duplicate")
+NEAR_COPIES = ("copy of the title", "copy of the prompt", "duplicate", "near-duplicate", "semantic duplicate")
 MOST_LABELS = 24
 LEAST = 20  # fewer texts than these say nothing of variety
 
@@ -62,6 +66,7 @@ def collect(context: Context, figures: dict[str, dict[str, Any]]) -> dict[str, A
             "kept": dict(personal),
             "kinds": list(config.privacy.kinds),
         },
+        "review": summary(decisions.read(context.root)),
     }
 
 
@@ -78,12 +83,20 @@ def _counted(labels: Folder) -> Rows:
     return table.group_by(keys).aggregate([([], "count_all")]).rename_columns([*keys, "count"]).to_pylist()
 
 
+def with_review(folder: Folder, found: dict[str, Any]) -> None:
+    """Write a published card anew with what reviewers found since; nothing else of it changes."""
+    card = folder.read_json("card.json") | {"review": found}
+    folder.write_json("card.json", card)
+    folder.write_bytes("card.md", markdown(card).encode())
+
+
 def markdown(card: dict[str, Any]) -> str:
     """The card for people, with the front matter of a Hugging Face dataset card."""
     source = (files("synthrec.reports") / "data_card.md").read_text(encoding="utf-8")
     # Markdown, not HTML: nothing of the shop's free text enters the card, so nothing is escaped.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701
     environment.filters["counts"] = lambda counts: ", ".join(f"{n:,} {name}" for name, n in counts.items())
+    environment.filters["told"] = told
     return environment.from_string(source).render(**card)
 
 

@@ -1,0 +1,96 @@
+"""What people decided about rows: appended line by line, so that a kill loses nothing that was answered for.
+
+A reviewer has a file, `review/decisions/<reviewer>.jsonl` of the run directory, outside of every fingerprint: label
+ids are hashes of what made the label, so a decision finds its row again after curation was redone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+from synthrec import console
+from synthrec.errors import UserError
+from synthrec.storage import Folder
+
+Verdict = Literal["accept", "correct", "reject", "undo"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+REVIEWER = re.compile(r"\w[\w.@-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One answer of one person."""
+
+    id: str  # of the label
+    task: str
+    facet: str
+    language: str
+    text: str
+    seen: str  # the label that was shown
+    verdict: Verdict
+    gold: str | None  # the right label; null where the row was rejected or the answer taken back
+    reviewer: str
+    made: str  # time, ISO 8601
+    chosen: bool = True  # false where the LLM wrote the text: there is no other label to choose
+
+
+class Ledger:
+    """A reviewer's file, open for appending. Needs a local run directory."""
+
+    def __init__(self, root: Folder, reviewer: str) -> None:
+        if not REVIEWER.fullmatch(reviewer):
+            raise UserError(f"--reviewer {reviewer!r} is no file's name", "use letters, digits, '.', '-', '_' and '@'")
+        folder = _place(root).make().local
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        self._file = os.open(folder / f"{reviewer}.jsonl", flags, 0o600)
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        if end and os.pread(self._file, 1, end - 1) != b"\n":  # a write was cut short: the next starts its own line
+            os.write(self._file, b"\n")
+        place = os.open(folder, os.O_RDONLY)
+        os.fsync(place)  # the file's name, too
+        os.close(place)
+
+    def append(self, decision: Decision) -> None:
+        """Write a decision; it is on the disk when this returns."""
+        data = (json.dumps(asdict(decision), ensure_ascii=True) + "\n").encode()
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def read(root: Folder) -> list[Decision]:
+    """The last decision of each reviewer about each row, oldest first; those taken back are left out."""
+    last: dict[tuple[str, str], Decision] = {}
+    place = _place(root)
+    for name in place.files(".jsonl"):
+        broken = 0
+        for line in place.read_bytes(name).split(b"\n"):
+            if not line:
+                continue
+            try:
+                one = Decision(**json.loads(line))
+            except (ValueError, TypeError):
+                broken += 1
+                continue
+            last.pop((one.reviewer, one.id), None)
+            last[one.reviewer, one.id] = one
+        if broken:
+            console.say(f"{place}/{name}: {broken} lines were cut short and are left out")
+    return sorted((one for one in last.values() if one.verdict != "undo"), key=lambda one: (one.made, one.id))
+
+
+def gold(decisions: Iterable[Decision]) -> dict[str, Decision]:
+    """By label id, the latest decision that says what is right: of several reviewers, the last one's word."""
+    return {one.id: one for one in decisions if one.gold is not None}
+
+
+def _place(root: Folder) -> Folder:
+    return root / "review" / "decisions"
