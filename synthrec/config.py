@@ -309,6 +309,7 @@ class Curate(Settings):
         0.0, description="by the LLM's score of E or S; 0: keep all (the embedded LLM scores too weakly)"
     )
     forbidden: tuple[str, ...] = Field((), description="words that no written text may hold")
+    variants: Positive = Field(1, description="step augment: of each query, with typing slips, word order, pinyin, ...")
     min_margin: Fraction = Field(0.1, description="step margin: of the best label's probability over the second's")
     second: dict[str, str] = Field(
         {}, description="step agreement: task: another task of this run, or folder-of-labels:task of another run"

@@ -8,6 +8,7 @@ import math
 from synthrec.config import Config
 from synthrec.curation import STEPS, Aids
 from synthrec.sources import documents, records
+from synthrec.sources.cleaning import clean
 from synthrec.storage import Folder
 from synthrec.tasks.relevance import GRADES
 
@@ -20,10 +21,10 @@ def config(**wanted):
     return Config.model_validate(values)
 
 
-def aids(products=None, relevance=None, labels=None, work=None, **wanted):
+def aids(products=None, relevance=None, labels=None, work=None, gold=(), **wanted):
     known = products or {i: {"product_id": i, "title": title, "text": title} for i, title in TITLES.items()}
     folder = Folder.open(str(work)) if work else None
-    return Aids(config(**wanted), lambda: known, lambda products: relevance or {}, labels, folder)
+    return Aids(config(**wanted), lambda: known, lambda products: relevance or {}, labels, folder, lambda: list(gold))
 
 
 def whole(name, rows, known):
@@ -52,5 +53,5 @@ def shelf_of(store):
     """Ten real products, five of each language, as prepare would catalogue them."""
     rows = [json.loads(line) for line in (store / "products.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [row for la in ("en", "zh") for row in [r for r in rows if r["language"] == la][:5]]
-    made = [documents._product(records.Product.model_validate(row)) for row in rows]
+    made = [documents._product(records.Product.model_validate(row), clean) for row in rows]
     return {row["product_id"]: row for row in sorted(made, key=lambda row: row["product_id"])}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_rows import aids, scored, whole
 
+from synthrec.curation.gold import Gold
 from synthrec.tasks.relevance import relevant
 
 unhurried = settings(deadline=None)  # the machine may be busy
@@ -104,3 +107,35 @@ def test_four_grades_are_calibrated_to_probabilities_of_each():
     kept, _ = whole("calibrate", rows, aids())
     assert [row["label"] for row in kept] == ["E", "I"]
     assert relevant([0.5, 0.2, 0.2, 0.1]) == pytest.approx(0.7)  # exact or a substitute
+
+
+def biased(count, seed=1):
+    """Reviews whose scores say positive far too often, and their right labels, which the scores still tell apart."""
+    dice = random.Random(seed)
+    rows, gold = [], []
+    for n in range(count):
+        good = n % 4 == 0
+        rows.append(scored(n, [dice.gauss(1.0 if good else -1.0, 1.0) + 3.0, 0.0]))
+        gold.append(Gold("sentiment", rows[-1]["text"], "positive" if good else "negative", id=rows[-1]["id"]))
+    return rows, gold
+
+
+def right(rows, gold):
+    said = {one.id: one.label for one in gold}
+    return sum(row["label"] == said[row["id"]] for row in rows) / len(rows)
+
+
+@pytest.mark.parametrize("by_text", [False, True])
+def test_right_labels_from_people_set_a_biased_prompt_right(by_text):
+    rows, gold = biased(400)
+    given = [replace(one, id=None) if by_text else one for one in gold[:100]]
+    straight, _ = whole("calibrate", rows, aids(calibration="none"))
+    fitted, _ = whole("calibrate", rows, aids(calibration="none", gold=given))
+    assert right(straight, gold) < 0.4
+    assert right(fitted, gold) > 0.75
+    assert [sum(row["scores"]) for row in fitted] == pytest.approx([1.0] * len(rows))
+
+
+def test_too_few_right_labels_change_nothing():
+    rows, gold = biased(400)
+    assert whole("calibrate", rows, aids(gold=gold[:10])) == whole("calibrate", rows, aids())

@@ -142,3 +142,16 @@ def test_the_size_of_parts_changes_nothing(stage, monkeypatch):
     one, other = (done.labels.drop_columns(["score", "scores"]).sort_by("id") for done in (whole, parted))
     assert one.equals(other)
     assert sorted(row["where"] for row in parted.rejects) == sorted(row["where"] for row in whole.rejects)
+
+
+def test_variants_are_added_to_the_queries_they_are_of(stage):
+    rows = made_labels(stage.shelf)
+    plain = stage.run([rows], roundtrip_k=1)
+    more = stage.run([rows], roundtrip_k=1, steps=[*config().curate.steps, "augment"], variants=2)
+    kept = [row | {"fields": schema.strings(row["fields"])} for row in more.labels.to_pylist()]
+    added = [row for row in kept if "augmented" in row["fields"]]
+    assert len(kept) == plain.labels.num_rows + len(added)
+    ids = {row["id"] for row in kept}
+    assert added
+    assert {row["fields"]["of"] for row in added} <= ids
+    assert more.figures["queries"]["kept"] == plain.figures["queries"]["kept"] + len(added)

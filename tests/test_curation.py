@@ -184,12 +184,12 @@ def test_the_order_of_rows_does_not_matter_to_duplicates(rows, data):
 
 # No row is ever lost.
 
-NEED_FILES = ("round_trip", "near_duplicates")  # tested on their own
+OTHERS = ("round_trip", "near_duplicates", "augment")  # tested on their own
 
 
 @pytest.mark.parametrize(
     "step",
-    [s for s in STEPS.values() if s.tasks[:1] == ("queries",) and s.name not in NEED_FILES],
+    [s for s in STEPS.values() if s.tasks[:1] == ("queries",) and s.name not in OTHERS],
     ids=lambda s: s.name,
 )
 @given(rows=QUERIES, data=st.data())

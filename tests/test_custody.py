@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import TEST_KEY
+from little_shop import FAKE, PRODUCTS
 
 from synthrec import config, custody, schema
 from synthrec.cli import run_stages
 from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
 from synthrec.stages import prepare, synthesize
-from tests.conftest import TEST_KEY
-from tests.little_shop import FAKE, PRODUCTS
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ANN, BOB = "ann-4711", "bob-0815"

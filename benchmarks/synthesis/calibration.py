@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from synthrec import schema
 from synthrec.config import Engine as EngineSettings
 from synthrec.config import SentimentTask
-from synthrec.curation.calibrate import calibrated, leans
+from synthrec.curation.calibrate import calibrated, learn
 from synthrec.engines import load
 from synthrec.evaluation.classification import auc, scores
 from synthrec.synthesis.parse import label, verdict
@@ -34,8 +34,8 @@ def calibration(folder: Path, data: str) -> dict[str, Any] | None:
     rows = _scored([row for row in reviews[:ROWS] if row["text"]])
     found: dict[str, Any] = {"rows": len(rows)}
     for how in HOW:
-        aids: Any = SimpleNamespace(config=SimpleNamespace(curate=SimpleNamespace(calibration=how)))
-        kept, _ = calibrated(rows, aids, leans([rows], aids))
+        aids: Any = SimpleNamespace(config=SimpleNamespace(curate=SimpleNamespace(calibration=how)), gold=list)
+        kept, _ = calibrated(rows, aids, learn([rows], aids))
         good = [row["scores"][0] for row in kept]
         truth = [gold[row["sources"][0]] == 1 for row in kept]
         told = scores([str(one) for one in truth], [str(one > 0.5) for one in good])

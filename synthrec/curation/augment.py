@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from synthrec import schema
-from synthrec.curation.base import Row
+from synthrec.curation.base import Aids, Outcome, Row
 from synthrec.sources.cleaning import HAN
 
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")  # each row is half a key to the right of the one above
@@ -97,6 +97,12 @@ def augmented(row: Row, product: dict[str, Any] | None = None, most: int | None 
         made = {"id": schema.row_id("augmented", row["id"], one.kind, one.text), "text": one.text, "fields": fields}
         out.append(row | made)
     return out
+
+
+def more(rows: list[Row], aids: Aids) -> Outcome:
+    """Each query and `curate.variants` variants of it; refuses none."""
+    most = aids.config.curate.variants
+    return [one for row in rows for one in (row, *augmented(row, aids.products.get(row["product_id"]), most))], []
 
 
 def _dice(seed: str, kind: str) -> random.Random:

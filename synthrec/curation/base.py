@@ -13,6 +13,7 @@ from typing import Any
 
 from synthrec import schema
 from synthrec.config import Config
+from synthrec.curation.gold import Gold
 from synthrec.storage import Folder
 
 Row = dict[str, Any]  # a LABEL row
@@ -30,6 +31,7 @@ class Aids:
     scored: Callable[[Collection[str]], Relevance]  # of these products
     labels: Folder  # of the stage before, all tasks
     work: Folder  # where a step may keep what it learnt
+    gold: Callable[[], list[Gold]] = list  # right labels, from people
 
     @cached_property
     def products(self) -> dict[str, Row]:

@@ -3,51 +3,88 @@
 - batch (Zhou et al. 2024, Batch Calibration): the lean is the mean log-probability of each label over all texts.
 - contextual (Zhao et al. 2021, Calibrate Before Use): the lean is what an empty input scores. It does not depend on how
   the shop's texts are distributed, and serves for a handful of rows.
+
+Then, where people have given right labels (`curation/gold.py`), what a fit on them shows to help.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthrec import console
 from synthrec.curation.base import Aids, Outcome, Row
+from synthrec.curation.gold import Calibration, fit
 
 Question = tuple[str, str, tuple[str, ...]]  # language, facet, labels
 Leans = dict[Question, list[float]]
 
 
-def leans(parts: Iterable[list[Row]], aids: Aids) -> Leans:
-    """The mean log-probability of each label, by question; nothing where it is not asked for."""
-    if aids.config.curate.calibration != "batch":
-        return {}
-    sums: dict[Question, NDArray[np.float64]] = {}
-    counts: dict[Question, int] = {}
-    for rows in parts:
-        for question, group in _by_question(rows).items():
-            sums[question] = sums.get(question, 0.0) + _logs(group).sum(axis=0)
-            counts[question] = counts.get(question, 0) + len(group)
-    return {question: (total / counts[question]).tolist() for question, total in sums.items()}
+@dataclass(frozen=True)
+class Learnt:
+    """By question: the mean log-probability of each label (empty: contextual or none), and the fit on gold labels."""
+
+    leans: Leans
+    fitted: dict[Question, Calibration]
 
 
-def calibrated(rows: list[Row], aids: Aids, leans: Leans) -> Outcome:
+def learn(parts: Iterable[list[Row]], aids: Aids) -> Learnt:
+    """From all rows: the prompt's lean, and from those with a right label what to make of the scores after it."""
+    sums: dict[Question, Any] = {}
+    counts: Counter[Question] = Counter()
+    if aids.config.curate.calibration == "batch":
+        for rows in parts:
+            for question, group in _by_question(rows).items():
+                sums[question] = sums.get(question, 0.0) + _logs(group).sum(axis=0)
+                counts[question] += len(group)
+    leans = {question: (total / counts[question]).tolist() for question, total in sums.items()}
+    return Learnt(leans, _fitted(parts, aids, leans))
+
+
+def _fitted(parts: Iterable[list[Row]], aids: Aids, leans: Leans) -> dict[Question, Calibration]:
+    gold = aids.gold()
+    by_id = {one.id: one.label for one in gold if one.id}
+    by_text = {(one.task, one.facet, one.text): one.label for one in gold if not one.id}
+    right: dict[Question, list[tuple[list[float], int]]] = {}
+    for rows in parts if gold else ():
+        for row in calibrated(rows, aids, Learnt(leans, {}))[0]:
+            label = by_id.get(row["id"], by_text.get((row["task"], row["facet"], row["text"])))
+            if label in row["labels"]:
+                right.setdefault(_question(row), []).append((row["scores"], row["labels"].index(label)))
+    found = {}
+    for question, pairs in right.items():
+        one = fit(np.array([probs for probs, _ in pairs]), np.array([place for _, place in pairs]))
+        console.say(f"    calibration from gold labels, {question[0]} {question[1] or ''}: {one.reason}")
+        found[question] = one.calibration
+    return found
+
+
+def calibrated(rows: list[Row], aids: Aids, learnt: Learnt) -> Outcome:
     """Rows with labels and probabilities calibrated within their question, as `curate.calibration` says.
 
     Needs no refusal.
     """
-    how = aids.config.curate.calibration
-    if how == "none":
-        return rows, []
-    groups = _by_question(rows)
-    return [row for question, group in groups.items() for row in _calibrated(group, leans.get(question))], []
+    out: list[Row] = []
+    for question, group in _by_question(rows).items():
+        fitted = learnt.fitted.get(question, Calibration())
+        out += _calibrated(group, aids.config.curate.calibration, learnt.leans.get(question), fitted)
+    return out, []
+
+
+def _question(row: Row) -> Question:
+    return row["language"], row["facet"], tuple(row["labels"])
 
 
 def _by_question(rows: list[Row]) -> dict[Question, list[Row]]:
     groups: dict[Question, list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["language"], row["facet"], tuple(row["labels"])), []).append(row)
+        groups.setdefault(_question(row), []).append(row)
     return groups
 
 
@@ -55,14 +92,16 @@ def _logs(rows: list[Row]) -> NDArray[np.float64]:
     return np.log(np.clip(np.array([row["scores"] for row in rows], np.float64), 1e-12, 1.0))
 
 
-def _calibrated(rows: list[Row], lean: list[float] | None) -> list[Row]:
+def _calibrated(rows: list[Row], how: str, lean: list[float] | None, fitted: Calibration) -> list[Row]:
+    if how == "none" and fitted.kind == "none":
+        return rows
     logs = _logs(rows)
-    if lean is None:  # contextual
-        logs -= np.array([row["prior"] or [0.0] * len(row["labels"]) for row in rows], np.float64)
-    else:
+    if lean is not None:
         logs -= np.array(lean)
+    elif how == "contextual":
+        logs -= np.array([row["prior"] or [0.0] * len(row["labels"]) for row in rows], np.float64)
     logs -= logs.max(axis=1, keepdims=True)
-    probs = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+    probs = fitted(np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True))
     labels = rows[0]["labels"]
     out = []
     for row, prob in zip(rows, probs.tolist(), strict=True):

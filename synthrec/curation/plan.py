@@ -37,7 +37,7 @@ class Round:
 
 
 def curate(labels: Folder, steps: Sequence[Step], aids: Aids, out: Folder, meter: Meter) -> dict[str, dict[str, Any]]:
-    """Every label of a folder is kept in `out/labels` or refused in `out/rejects`.
+    """Every label of a folder is kept in `out/labels` or refused in `out/rejects`; augmentation adds to those kept.
 
     Returns:
         task -> counts: rows `in` and `kept`, those of each of the `steps`, `refused` by reason, `personal` data kept.
@@ -132,7 +132,7 @@ def _run(
     work = partial(_part, rounds=now, number=number, learnt=learnt, aids=aids, rejects=out / "rejects")
     for answer in cluster.work(units, work, num_cpus=cpus):
         own, found = figures[answer["task"]], json.loads(answer["found"])
-        own["kept"] -= sum(found["refused"].values())
+        own["kept"] += found["kept"] - found["rows"]
         own["refused"].update(found["refused"])
         own["personal"].update(found["personal"])
         size = len(now[answer["task"]].steps)
@@ -161,6 +161,7 @@ def _part(
     if refused_rows:
         rejects.write_table(f"{row['task']}-{number}-{row['name']}", schema.table(refused_rows, schema.REJECT))
     one.out.write_table(name, schema.table(sorted(rows, key=lambda r: str(r["id"])), schema.LABEL))
+    found["kept"] = len(rows)
     found["refused"] = Counter(r["reason"] for r in refused_rows)
     found["personal"] = _personal(rows, aids)
     done.write_json(note, found)

@@ -15,8 +15,6 @@ from synthrec import schema
 from synthrec.engines import Sampling
 from synthrec.evaluation import diversity
 from synthrec.pipeline import Context
-
-
 from synthrec.review import decisions
 from synthrec.review.summary import summary, told
 from synthrec.storage import Folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from synthrec import cluster, console, schema
 from synthrec.config import Config
 from synthrec.curation import Aids, Row, chosen, plan
 from synthrec.curation.clean import tidy
+from synthrec.curation.gold import Gold, from_file, reviewed
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.reports import data_card
@@ -21,7 +23,10 @@ from synthrec.tasks.relevance import relevant
 
 
 def settings(config: Config) -> Any:
-    return config.curate.model_dump()
+    """What people said is part of it: new decisions and gold labels calibrate anew."""
+    root = Folder.open(config.run_dir)
+    said = [asdict(one) for one in gold(config, root)] if "calibrate" in config.curate.steps else []
+    return [config.curate.model_dump(), said]
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -29,7 +34,14 @@ def run(context: Context) -> dict[str, Any]:
     labels, prepared = context.inputs["synthesize"] / "labels", context.inputs["prepare"]
     cluster.start()
     work = context.keep("work") / context.out.path.rpartition("/")[2]
-    aids = Aids(context.config, partial(catalogue, prepared), partial(scored, labels), labels, work)
+    aids = Aids(
+        context.config,
+        partial(catalogue, prepared),
+        partial(scored, labels),
+        labels,
+        work,
+        partial(gold, context.config, context.root),
+    )
     with console.meter("curate", None, "rows") as meter:
         figures = plan.curate(labels, steps, aids, context.out, meter)
         meter.note = ", ".join(f"{one['kept']} {task}" for task, one in figures.items()) + " kept"
@@ -53,6 +65,11 @@ def scored(labels: Folder, products: Collection[str]) -> dict[tuple[str, str], f
     return {(tidy(row["text"]), row["product_id"]): relevant(row["scores"]) for row in rows}
 
 
+def gold(config: Config, root: Folder) -> list[Gold]:
+    """Right labels from the spot check and from a file of the user's own."""
+    return reviewed(root) + (from_file(config.curate.gold) if config.curate.gold else [])
+
+
 def _check(figures: dict[str, Any]) -> None:
     if "queries" in figures and not figures["queries"]["kept"]:
         steps = "; ".join(f"{s['step']} refused {s['refused']}" for s in figures["queries"]["steps"])
@@ -62,4 +79,4 @@ def _check(figures: dict[str, Any]) -> None:
         )
 
 
-STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=6)
+STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=7)
