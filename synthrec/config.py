@@ -13,7 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from synthrec.errors import UserError
 
-PiiKind = Literal["email", "phone", "resident_id", "bank_card", "address", "order_no"]
+PiiKind = Literal[
+    *("email", "phone", "resident_id", "bank_card", "address", "order_no"),
+    *("passport", "iban", "plate", "person", "chat_id", "ip", "secret_url"),
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Values = Annotated[list[str], Field(min_length=1)]

@@ -19,7 +19,7 @@ from synthrec.privacy.recognisers import KINDS, check_kinds, find
 KEY_VARIABLE = "SYNTHREC_PRIVACY_KEY"
 
 # People break these up as they like; 138-1234-5678 and 13812345678 are one phone.
-_NUMBERS = frozenset({"phone", "resident_id", "bank_card", "order_no"})
+_NUMBERS = frozenset({"phone", "resident_id", "bank_card", "order_no", "passport", "iban", "plate"})
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from synthrec.privacy.addresses import addresses
+from synthrec.privacy.documents import ibans, passports, plates
 from synthrec.privacy.emails import emails
+from synthrec.privacy.names import may_name, names
 from synthrec.privacy.numbers import bank_cards, phones, resident_ids
+from synthrec.privacy.online import chat_ids, ips, secret_urls
 from synthrec.privacy.orders import order_numbers
 
 Recogniser = Callable[[str], Iterator[tuple[int, int]]]
@@ -23,13 +26,23 @@ _RECOGNISERS: dict[str, Recogniser] = {
     "bank_card": bank_cards,
     "address": addresses,
     "order_no": order_numbers,
+    "passport": passports,
+    "iban": ibans,
+    "plate": plates,
+    "person": names,
+    "chat_id": chat_ids,
+    "ip": ips,
+    "secret_url": secret_urls,
 }
 KINDS: tuple[str, ...] = tuple(_RECOGNISERS)
 
 # Checked by a check digit, so they outrank a merely longer guess.
-_VALIDATED = ("resident_id", "bank_card")
+_VALIDATED = ("resident_id", "bank_card", "iban")
 # Between finds of equal length. An order number that looks like a phone is only found right after "order no".
-_TIES = ("resident_id", "bank_card", "email", "order_no", "phone", "address")
+_TIES = (
+    *("resident_id", "bank_card", "iban", "secret_url", "email", "passport", "plate", "chat_id", "order_no", "phone"),
+    *("ip", "address", "person"),
+)
 
 _PSEUDONYM = re.compile(
     rf"<(?:{'|'.join(KINDS).upper()})_[0-9a-f]{{8}}>|(?<![0-9A-Za-z])u_[0-9a-f]{{16}}(?![0-9A-Za-z])"
@@ -41,9 +54,10 @@ _FOLD: dict[int, str] = {
     **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-"),
 }
 
-# Nothing is ever found without a digit, an @, a Chinese house-number word or a spelt-out e-mail address.
-_MARKER = re.compile("[0-9０-９@＠号栋幢弄]")
-_SPELT_EMAIL = ("at]", "at)", "at}", " dot ", ".com")
+# But for names, nothing is ever found without a digit, an @, a Chinese house-number word, a messenger or a spelt-out
+# e-mail address.
+_MARKER = re.compile("[0-9０-９@＠号栋幢弄信]")
+_SPELT = ("at]", "at)", "at}", " dot ", ".com", "http", "www", "wechat", "weixin", "vx", "wx", "qq", "id")
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,8 @@ def find(text: str, kinds: Sequence[str] = KINDS) -> list[Span]:
     """
     check_kinds(kinds)
     if not _worth_a_look(text):
+        kinds = ["person"] if "person" in kinds and may_name(text) else []
+    if not kinds:
         return []
     view = _mask(text if text.isascii() else text.translate(_FOLD), _pseudonyms(text))
     spans: list[Span] = []
@@ -95,7 +111,7 @@ def _worth_a_look(text: str) -> bool:
     if _MARKER.search(text):
         return True
     lower = text.lower()
-    return any(word in lower for word in _SPELT_EMAIL)
+    return any(word in lower for word in _SPELT)
 
 
 def _pseudonyms(text: str) -> list[tuple[int, int]]:
