@@ -41,7 +41,7 @@ vllm: $(VLLM)/.ready  ## the tests of the vLLM engine, on its CPU build
 
 peers:  ## an environment with what the benchmarks compare with
 	$(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/pip install --quiet --disable-pip-version-check distilabel==1.5.3 "setuptools<81" requests
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check distilabel==1.5.3 presidio-analyzer==2.2.366 "setuptools<81" requests
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -14,8 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from synthrec.errors import UserError
 
 PiiKind = Literal[
-    *("email", "phone", "resident_id", "bank_card", "address", "order_no"),
-    *("passport", "iban", "plate", "person", "chat_id", "ip", "secret_url"),
+    "email",
+    "phone",
+    "resident_id",
+    "bank_card",
+    "address",
+    "order_no",
+    "passport",
+    "iban",
+    "plate",
+    "person",
+    "chat_id",
+    "ip",
+    "private_link",
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]

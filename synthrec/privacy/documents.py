@@ -49,7 +49,7 @@ _CN_PLATE = re.compile(
 )
 _PLATE_WORD = re.compile(
     r"(?:车牌|(?<![a-z])(?:licen[cs]e|number|registration|car|vehicle) (?:plate|reg(?:istration)?)"
-    r"|(?<![a-z])(?:plate|reg))"
+    r"|(?<![a-z])(?:plate|reg)(?= ?(?:number|no|nr|is|:)(?![a-z])))"
     r"(?:号码?|(?:number|no|nr)(?![a-z])|is(?![a-z])|[\s是为:.#(-]){0,8}",
     re.IGNORECASE,
 )

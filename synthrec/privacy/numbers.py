@@ -62,7 +62,8 @@ def _is_resident_id(digits: str) -> bool:
 
 
 _BARCODE_WORD = re.compile(
-    r"(?:isbn|ean|upc|gtin|barcode|条形?码|书号|货号)(?:-?1[03])?(?:号|码|is|是|为|[\s:.#-]){0,4}$", re.IGNORECASE
+    r"(?:isbn|ean|upc|gtin|barcode|条形?码|书号|货号|商品编[码号])(?:-?1[03])?(?:号|码|is|是|为|[\s:.#-]){0,4}$",
+    re.IGNORECASE,
 )
 
 

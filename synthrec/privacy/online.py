@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
 _CHAT_WORD = re.compile(
-    r"(?:微信|薇信|威信|徽信|加微|扣扣|企鹅号|(?<![a-z])(?:wechat|weixin|vx|wx|v信|qq|whatsapp|telegram|skype|line id))"
+    r"(?:微信|薇信|威信|徽信|加微(?!信)|扣扣|企鹅号"
+    r"|(?<![a-z])(?:wechat|weixin|vx|wx|v信|qq|whatsapp|telegram|skype|line id))"
     r"(?:群|号码?|账号|(?:number|no|id|name)(?![a-z])|(?:is|at|me)(?![a-z])|[\s是为:.#(@+-]){0,8}",
     re.IGNORECASE,
 )
@@ -31,7 +32,7 @@ def chat_ids(text: str) -> Iterator[tuple[int, int]]:
 
 
 _IP = re.compile(
-    r"(?<![0-9A-Za-z.:])(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z]|\.[0-9])"
+    r"(?<![0-9A-Za-z.])(?<![0-9a-f]:)(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z]|\.[0-9])"
     r"|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}(?![0-9A-Za-z:]))",
     re.IGNORECASE,
 )
@@ -63,7 +64,7 @@ _SECRET_KEY = re.compile(
 _SECRET_VALUE = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[0-9A-Za-z_.~=-]{20,}")
 
 
-def secret_urls(text: str) -> Iterator[tuple[int, int]]:
+def private_links(text: str) -> Iterator[tuple[int, int]]:
     """Yield the `(start, end)` of every link that carries a token, session, account or password, as a whole.
 
     A link to a product is none: it is kept.

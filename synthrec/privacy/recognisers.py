@@ -14,7 +14,7 @@ from synthrec.privacy.documents import ibans, passports, plates
 from synthrec.privacy.emails import emails
 from synthrec.privacy.names import may_name, names
 from synthrec.privacy.numbers import bank_cards, phones, resident_ids
-from synthrec.privacy.online import chat_ids, ips, secret_urls
+from synthrec.privacy.online import chat_ids, ips, private_links
 from synthrec.privacy.orders import order_numbers
 
 Recogniser = Callable[[str], Iterator[tuple[int, int]]]
@@ -32,7 +32,7 @@ _RECOGNISERS: dict[str, Recogniser] = {
     "person": names,
     "chat_id": chat_ids,
     "ip": ips,
-    "secret_url": secret_urls,
+    "private_link": private_links,
 }
 KINDS: tuple[str, ...] = tuple(_RECOGNISERS)
 
@@ -40,7 +40,7 @@ KINDS: tuple[str, ...] = tuple(_RECOGNISERS)
 _VALIDATED = ("resident_id", "bank_card", "iban")
 # Between finds of equal length. An order number that looks like a phone is only found right after "order no".
 _TIES = (
-    *("resident_id", "bank_card", "iban", "secret_url", "email", "passport", "plate", "chat_id", "order_no", "phone"),
+    *("resident_id", "bank_card", "iban", "private_link", "email", "passport", "plate", "chat_id", "order_no", "phone"),
     *("ip", "address", "person"),
 )
 
