@@ -322,6 +322,9 @@ class Curate(Settings):
     min_relevance: Fraction = Field(
         0.0, description="by the LLM's score of E or S; 0: keep all (the embedded LLM scores too weakly)"
     )
+    learn_from_review: bool = Field(
+        False, description="calibrate by what reviewers said, too; new decisions then want a new curation"
+    )
     forbidden: tuple[str, ...] = Field((), description="words that no written text may hold")
     variants: Positive = Field(1, description="step augment: of each query, with typing slips, word order, pinyin, ...")
     min_margin: Fraction = Field(0.1, description="step margin: of the best label's probability over the second's")

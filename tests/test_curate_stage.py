@@ -155,3 +155,15 @@ def test_variants_are_added_to_the_queries_they_are_of(stage):
     assert added
     assert {row["fields"]["of"] for row in added} <= ids
     assert more.figures["queries"]["kept"] == plain.figures["queries"]["kept"] + len(added)
+
+
+def test_other_gold_labels_are_another_curation(tmp_path):
+    path = tmp_path / "gold.jsonl"
+
+    def print_of(lines):
+        path.write_text("".join(lines), encoding="utf-8")
+        return curate.settings(config(gold=str(path)))
+
+    line = '{"task": "sentiment", "text": "good", "label": "positive"}\n'
+    assert print_of([line]) == print_of([line]) != print_of([line.replace("positive", "negative")])
+    assert print_of([line])[1:] != curate.settings(config())[1:]

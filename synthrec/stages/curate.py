@@ -23,7 +23,7 @@ from synthrec.tasks.relevance import relevant
 
 
 def settings(config: Config) -> Any:
-    """What people said is part of it: new decisions and gold labels calibrate anew."""
+    """The gold labels are part of it: others calibrate anew."""
     root = Folder.open(config.run_dir)
     said = [asdict(one) for one in gold(config, root)] if "calibrate" in config.curate.steps else []
     return [config.curate.model_dump(), said]
@@ -66,8 +66,9 @@ def scored(labels: Folder, products: Collection[str]) -> dict[tuple[str, str], f
 
 
 def gold(config: Config, root: Folder) -> list[Gold]:
-    """Right labels from the spot check and from a file of the user's own."""
-    return reviewed(root) + (from_file(config.curate.gold) if config.curate.gold else [])
+    """Right labels from the spot check and from a file of the user's own, as the config wants them."""
+    own = config.curate
+    return (reviewed(root) if own.learn_from_review else []) + (from_file(own.gold) if own.gold else [])
 
 
 def _check(figures: dict[str, Any]) -> None:
