@@ -10,14 +10,12 @@ import argparse
 import json
 import random
 import shutil
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from benchmarks.machine import machine
+from benchmarks.peak import Peak, of_all
 from synthrec import cluster, console, schema
 from synthrec.config import Config
 from synthrec.curation import STEPS, Aids, Parts, near
@@ -55,7 +53,7 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
     )
     aids = Aids(config, dict, lambda products: {}, root / "parts", root / "work")
     step = STEPS["near_duplicates"]
-    with Peak() as peak:
+    with Peak(of_all, 0.5) as peak:
         start_time = time.monotonic()
         learnt = near.copies_of(Parts(root / "parts"), aids)
         refused: set[str] = set()
@@ -131,31 +129,6 @@ def _library(texts: list[str]) -> float:
     lsh = rensa.RMinHashLSH(0.8, near.BANDS * near.ROWS_A_BAND, near.BANDS)
     lsh.query_duplicate_flags_matrix_one_shot(matrix)
     return time.monotonic() - start
-
-
-class Peak:
-    """The highest memory of this process and its children together while the block runs, in MB, shared pages once."""
-
-    def __enter__(self) -> Peak:
-        self.mb = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.5):
-            total = 0
-            for one in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-                try:
-                    total += one.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.mb = max(self.mb, total / 1e6)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from benchmarks.peak import Peak, own
 from benchmarks.synthesis.runs import Run, answers, only, products
 from synthrec import cluster
 
@@ -85,7 +83,7 @@ def memory(folder: Path, peer: str) -> dict[str, Any]:
     peaks = {}
     for rows in (10_000, 100_000, 1_000_000):
         run = _fake(folder, rows, {}, {"batch_size": 4096})
-        with Peak() as peak:
+        with Peak(own) as peak:
             seconds, _ = run.seconds()
         peaks[rows] = {"peak_mb": peak.mb, "above_start_mb": peak.mb - peak.before, "rows_per_s": rows / seconds}
     return {"driver_memory": {str(k): v for k, v in peaks.items()}}
@@ -120,23 +118,3 @@ def _fake(folder: Path, rows: int, options: dict[str, Any], layout: dict[str, An
             only(queries={"per_product": 1}),
         ),
     )
-
-
-class Peak:
-    """The highest resident memory of this process while the block runs, in MB; `before` is what it was at its start."""
-
-    def __enter__(self) -> Peak:
-        self._process = psutil.Process()
-        self.before = self.mb = self._process.memory_info().rss / 1e6
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.05):
-            self.mb = max(self.mb, self._process.memory_info().rss / 1e6)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()

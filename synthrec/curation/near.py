@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,10 @@ def copies_of(parts: Iterable[list[Row]], aids: Aids) -> Copies:
     assert isinstance(parts, Parts)  # the search reads them where they are, part by part, in parallel
     work = aids.work / "near"
     work.delete()
-    counts = [parts.folder.rows(name) for name in parts.names]
-    units = [
-        {"name": n, "start": sum(counts[:i]), "buckets": 1 + sum(counts) // ROWS_A_BUCKET}
-        for i, n in enumerate(parts.names)
-    ]
+    names = parts.names
+    *starts, rows = accumulate((parts.folder.rows(name) for name in names), initial=0)
+    buckets_of = 1 + rows // ROWS_A_BUCKET
+    units = [{"name": name, "start": at, "buckets": buckets_of} for name, at in zip(names, starts, strict=True)]
     list(cluster.work(units, partial(_sign, parts=parts, aids=aids, work=work), num_cpus=1))
     texts = (work / "texts").read_table(TEXT).combine_chunks()
     shared, least = ray.put(texts), aids.config.curate.near_similarity

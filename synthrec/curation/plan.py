@@ -34,6 +34,7 @@ class Round:
     source: Folder  # parts to read
     out: Folder  # parts to write
     prefix: str = ""  # of their names
+    last: bool = False  # of the task's
 
 
 def curate(labels: Folder, steps: Sequence[Step], aids: Aids, out: Folder, meter: Meter) -> dict[str, dict[str, Any]]:
@@ -61,7 +62,9 @@ def _rounds(task: str, steps: Sequence[Step], parts: Folder, out: Folder) -> lis
             groups[-1].append(step)
     last = len(groups) - 1
     return [
-        Round(tuple(group), parts / str(n), *((parts / str(n + 1), "") if n < last else (out / "labels", f"{task}-")))
+        Round(tuple(group), parts / str(n), parts / str(n + 1))
+        if n < last
+        else Round(tuple(group), parts / str(n), out / "labels", f"{task}-", last=True)
         for n, group in enumerate(groups)
     ]
 
@@ -163,7 +166,7 @@ def _part(
     one.out.write_table(name, schema.table(sorted(rows, key=lambda r: str(r["id"])), schema.LABEL))
     found["kept"] = len(rows)
     found["refused"] = Counter(r["reason"] for r in refused_rows)
-    found["personal"] = _personal(rows, aids)
+    found["personal"] = _personal(rows, aids) if one.last else {}  # of what is kept in the end
     done.write_json(note, found)
     return {"task": row["task"], "found": json.dumps(found)}
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import ray
 
 from synthrec import schema
@@ -25,7 +24,7 @@ def parse(row: dict[str, Any], task: Task, store: Folder, out: Folder, wanted: A
     Args:
         wanted: a reference to the array of wanted request ids, shared by all units.
     """
-    kept = pa.concat_tables([_read(store, name) for name in row["names"]])
+    kept = pa.concat_tables([store.read_file(name, schema.COMPLETION) for name in row["names"]])
     # All at once: each call of is_in hashes the whole of the wanted ids.
     kept = kept.filter(pc.is_in(kept["id"], value_set=ray.get(wanted)))
     labels: list[dict[str, Any]] = []
@@ -64,11 +63,6 @@ def tally(refused: Iterable[tuple[str, str]]) -> Why:
         counts[reason] += 1
         examples.setdefault(reason, example[:200])
     return {reason: (count, examples[reason]) for reason, count in counts.most_common(20)}
-
-
-def _read(store: Folder, name: str) -> pa.Table:
-    with store.fs.open_input_file(f"{store.path}/{name}") as file:
-        return pq.read_table(file).cast(schema.COMPLETION)
 
 
 def label(task: Task, completion: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
