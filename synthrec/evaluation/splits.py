@@ -1,0 +1,80 @@
+"""What shoppers did -> what a recommender learns from, and the cases that it is judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Items = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Shoppers to recommend to. Items and shoppers are numbers from 0.
+
+    `users` (n,); `histories`: what each had taken before, oldest first; `targets`: what each took then, at least one.
+    """
+
+    users: Items
+    histories: Sequence[Items]
+    targets: Sequence[Items]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def part(self, start: int, stop: int) -> Cases:
+        return Cases(self.users[start:stop], self.histories[start:stop], self.targets[start:stop])
+
+
+@dataclass(frozen=True)
+class Split:
+    """`train`: each shopper's sequence to learn from, oldest first, by the shopper's number."""
+
+    train: Sequence[Items]
+    validation: Cases
+    test: Cases
+
+
+def leave_one_out(sequences: Sequence[Items]) -> Split:
+    """Each shopper's last item is the test, the one before it the validation, the rest is learnt from.
+
+    The test's history ends with the validation's item. Who has fewer than three items is only learnt from.
+    """
+    known = [user for user, items in enumerate(sequences) if len(items) >= 3]
+    kept = set(known)
+    users = np.array(known, np.int64)
+
+    def cases(before: int) -> Cases:  # the item that many places from the end is what is to be found
+        return Cases(
+            users,
+            [sequences[u][:-before] for u in known],
+            [sequences[u][len(sequences[u]) - before :][:1] for u in known],
+        )
+
+    return Split([s[:-2] if u in kept else s for u, s in enumerate(sequences)], cases(2), cases(1))
+
+
+def temporal(sequences: Sequence[Items], times: Sequence[NDArray[np.float64]], shares: tuple[float, float]) -> Split:
+    """One moment for all shoppers: what lies before is learnt from, what lies after is to be found.
+
+    Args:
+        times: when each item of `sequences` was taken, ascending.
+        shares: of all interactions, those before the validation and those before the test, as (.8, .9).
+    """
+    first, second = np.quantile(np.concatenate(list(times)), shares)
+    rows = list(enumerate(zip(sequences, times, strict=True)))
+
+    def cases(start: float, stop: float) -> Cases:
+        spans = [(u, s, np.searchsorted(t, [start, stop], side="right")) for u, (s, t) in rows]
+        spans = [(u, s, span) for u, s, span in spans if span[1] > span[0]]
+        return Cases(
+            np.array([u for u, _, _ in spans], np.int64),
+            [s[: span[0]] for _, s, span in spans],
+            [np.unique(s[span[0] : span[1]]) for _, s, span in spans],
+        )
+
+    train = [s[: np.searchsorted(t, first, side="right")] for _, (s, t) in rows]
+    return Split(train, cases(first, second), cases(second, np.inf))
