@@ -95,7 +95,10 @@ class Fusion:
         self.items = parts[0][0].items
 
     def scores(self, cases: Cases) -> Scores:
-        return sum((_standard(one.scores(cases)) * weight for one, weight in self.parts), np.float32(0))  # type: ignore[return-value]
+        total = np.zeros((len(cases), self.items), np.float32)
+        for one, weight in self.parts:
+            total += _standard(one.scores(cases)) * weight
+        return total
 
 
 def matrix(sequences: Sequence[Items], items: int) -> sparse.csr_array:

@@ -76,7 +76,7 @@ def by_case(ranking: Ranking, targets: Sequence[Items], cuts: tuple[int, ...] = 
     ideal = np.concatenate([[0.0], np.cumsum(discount)])
     for k in cuts:
         top = hits[:, :k]
-        first = np.where(top.any(1), 1 / (top.argmax(1) + 1), 0.0)
+        first = np.asarray(np.where(top.any(1), 1 / (top.argmax(1) + 1), 0.0))
         precision = np.cumsum(top, 1) / places[:k]
         out[f"recall@{k}"] = top.sum(1) / many
         out[f"hr@{k}"] = top.any(1).astype(np.float64)
