@@ -17,7 +17,7 @@ from synthrec.storage import Folder
 from synthrec.training import loop
 from synthrec.training.distributed import gather
 from synthrec.training.loop import Plan
-from train_app.bi_encoder import SNAPSHOT, resumable
+from train_app.fit import SNAPSHOT, resumable
 
 # Which rows a step sees.
 

@@ -75,11 +75,11 @@ def by_case(ranking: Ranking, targets: Sequence[Items], cuts: tuple[int, ...] = 
     discount = 1 / np.log2(places + 1)
     ideal = np.concatenate([[0.0], np.cumsum(discount)])
     for k in cuts:
-        top = hits[:, :k]
-        first = np.asarray(np.where(top.any(1), 1 / (top.argmax(1) + 1), 0.0))
+        top: NDArray[np.bool_] = hits[:, :k]
+        first: Values = np.where(top.any(1), 1 / (top.argmax(1) + 1), 0.0)
         precision = np.cumsum(top, 1) / places[:k]
         out[f"recall@{k}"] = top.sum(1) / many
-        out[f"hr@{k}"] = top.any(1).astype(np.float64)
+        out[f"hr@{k}"] = np.asarray(top.any(1), np.float64)
         out[f"ndcg@{k}"] = (top * discount[:k]).sum(1) / ideal[np.minimum(k, many).astype(int)]
         out[f"mrr@{k}"] = first
         out[f"map@{k}"] = (top * precision).sum(1) / many

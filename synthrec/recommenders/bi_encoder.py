@@ -21,9 +21,9 @@ from transformers import AutoModel, AutoTokenizer
 
 from synthrec import models
 from synthrec.errors import UserError
+from synthrec.recommenders.base import Batch, Gather
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
-Gather = Callable[[Tensor], Tensor]
 
 
 class BiEncoder(nn.Module):
@@ -120,7 +120,7 @@ class BiEncoder(nn.Module):
     def width(self) -> int:
         return int(self.backbone.config.hidden_size)
 
-    def loss(self, batch: dict[str, list[str]], gather: Gather, temperature: float) -> Tensor:
+    def loss(self, batch: Batch, gather: Gather, temperature: float) -> Tensor:
         """InfoNCE of this rank's queries against the products of all ranks.
 
         Args:
@@ -133,7 +133,7 @@ class BiEncoder(nn.Module):
         all_products, all_groups = gather(products), gather(groups)
         return info_nce(queries, all_products, groups, all_groups, temperature)
 
-    def _encode_pair(self, batch: dict[str, list[str]]) -> tuple[Tensor, Tensor]:
+    def _encode_pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return self(batch["query"], self.query_tokens), self(batch["product"], self.product_tokens)
 
     def parameter_groups(self, learning_rate: float, embedding_rate: float) -> list[dict[str, Any]]:
@@ -146,13 +146,27 @@ class BiEncoder(nn.Module):
 class Objective(nn.Module):
     """What DistributedDataParallel wraps: its forward is the loss, so that gradients meet where DDP expects them."""
 
-    def __init__(self, encoder: BiEncoder, temperature: float, gather: Gather) -> None:
+    def __init__(
+        self, encoder: BiEncoder, temperature: float, gather: Gather, rates: tuple[float, float] = (5e-5, 5e-5)
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.temperature, self.gather = temperature, gather
+        self.temperature, self.gather, self.rates = temperature, gather, rates
 
-    def forward(self, batch: dict[str, list[str]]) -> Tensor:
+    @classmethod
+    def start(cls, folder: Path, settings: dict[str, Any], gather: Gather) -> Objective:
+        """`settings`: temperature, learning_rate, and embedding_rate for the token embeddings."""
+        rates = (settings["learning_rate"], settings["embedding_rate"])
+        return cls(BiEncoder.load(str(folder)), settings["temperature"], gather, rates)
+
+    def forward(self, batch: Batch) -> Tensor:
         return self.encoder.loss(batch, self.gather, self.temperature)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self.encoder.parameter_groups(*self.rates)
+
+    def save(self, folder: Path) -> None:
+        self.encoder.save(folder)
 
 
 def info_nce(queries: Tensor, products: Tensor, groups: Tensor, all_groups: Tensor, temperature: float) -> Tensor:

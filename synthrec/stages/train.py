@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from synthrec import cluster, console, schema
+from synthrec import cluster, console, recommenders, schema
 from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.storage import Folder
+
+if TYPE_CHECKING:
+    from train_app.fit import Job
 
 PAIR = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("query", "product", "group")])
 
@@ -35,21 +38,28 @@ def run(context: Context) -> dict[str, Any]:
         )
     work = context.keep("work") / context.out.path.rpartition("/")[2]
     (work / "pairs").write_table("pairs.parquet", pairs)
-    start, added = _starting_point(context, work)
-    from train_app import bi_encoder
+    added = _starting_point(context, work / "start")
+    from synthrec.training.loop import Plan
+    from train_app.fit import Job, fit
 
-    job = {
-        "settings": config.model_dump(),
-        "plan": _plan(context, pairs.num_rows),
-        "start": start,
+    rates = {
+        "learning_rate": config.learning_rate,
         "embedding_rate": config.new_token_learning_rate if added else config.learning_rate,
-        "pairs": (work.fs, f"{work.path}/pairs"),
-        "schema": PAIR,
     }
-    result = bi_encoder.fit(job, config, "bi_encoder", work.fs, work.path)
+    job = Job(
+        recommender="bi_encoder",
+        settings={"temperature": config.temperature, **rates},
+        plan=Plan(pairs.num_rows, config.batch_size, config.epochs, config.warmup, context.config.seed),
+        start=(work.fs, f"{work.path}/start"),
+        rows=(work.fs, f"{work.path}/pairs"),
+        schema=PAIR,
+        use_gpu=config.use_gpu,
+        precision=config.precision,
+    )
+    result = fit(job, config.workers, config.max_failures, (work.fs, work.path))
     if result.error:
         raise result.error
-    _publish(result.checkpoint, start, context.out)
+    publish(result.checkpoint, job, context.out)
     work.delete()
     metrics = result.metrics or {}
     return {
@@ -60,12 +70,6 @@ def run(context: Context) -> dict[str, Any]:
         # Not from Ray's table of metrics, which forgets an epoch with its checkpoint.
         "loss": [round(loss, 5) for loss in metrics.get("losses", [])],
     }
-
-
-def _plan(context: Context, rows: int) -> dict[str, Any]:
-    config = context.config.train
-    kept = {"batch_size": config.batch_size, "epochs": config.epochs, "warmup": config.warmup}
-    return {"rows": rows, "seed": context.config.seed, **kept}
 
 
 def _pairs(context: Context) -> pa.Table:
@@ -86,8 +90,8 @@ def _pairs(context: Context) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=PAIR)
 
 
-def _starting_point(context: Context, work: Folder) -> tuple[str, int]:
-    """Where workers load the encoder from, and how many characters were added to it."""
+def _starting_point(context: Context, out: Folder) -> int:
+    """Write the encoder that workers start from; returns how many characters were added to it."""
     from synthrec.recommenders.bi_encoder import BiEncoder
 
     config = context.config.train
@@ -98,23 +102,23 @@ def _starting_point(context: Context, work: Folder) -> tuple[str, int]:
         added = encoder.extend_vocabulary(texts)
         if added:
             console.say(f"    the encoder cannot read {added} characters of the corpus; they are added and learnt")
-    folder = (work / "start").make().local
-    encoder.save(folder)
-    return str(folder), added
-
-
-def _publish(checkpoint: Any, start: str, out: Folder) -> None:
-    """The trained weights as a folder that transformers, and BiEncoder.load, read."""
-    import torch
-
-    from synthrec.recommenders.bi_encoder import BiEncoder
-
-    encoder = BiEncoder.load(start)
-    with checkpoint.as_directory() as folder:
-        state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)["model"]
-    encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in state.items()})
     with tempfile.TemporaryDirectory() as folder:
         encoder.save(Path(folder))
+        out.write_files(Path(folder))
+    return added
+
+
+def publish(checkpoint: Any, job: Job, out: Folder) -> None:
+    """The trained weights as the folder `model` that the recommender's own `load` reads."""
+    import torch
+
+    with Folder(*job.start).fetched() as start:
+        objective: Any = recommenders.objective(job.recommender).start(start, job.settings, lambda mine: mine)
+    with checkpoint.as_directory() as folder:
+        state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)["model"]
+    objective.load_state_dict(state)
+    with tempfile.TemporaryDirectory() as folder:
+        objective.save(Path(folder))
         (out / "model").write_files(Path(folder))
 
 

@@ -1,4 +1,4 @@
-"""Fine-tune the bi-encoder with Ray Train: one DDP worker a process, gloo on CPUs, nccl on GPUs, the same code."""
+"""Train any recommender with Ray Train: one DDP worker a process, gloo on CPUs, nccl on GPUs, the same code."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray import train as ray_train
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from synthrec import console
-from synthrec.config import Train
 from synthrec.storage import Folder
 from synthrec.training.loop import Plan
 
+Place = tuple[Any, str]  # a filesystem and a path
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
 
@@ -36,30 +38,53 @@ class Ticker:
         return self.state
 
 
-def worker(job: dict[str, Any]) -> None:
+@dataclass(frozen=True)
+class Job:
+    """What each rank is told.
+
+    Attributes:
+        recommender: its name in `synthrec.recommenders`.
+        settings: of its objective.
+        start: the folder that it starts from, on a filesystem that every node sees.
+        rows: the folder with the training table, of this schema.
+        precision: float32, bfloat16, or auto: bfloat16 where it is fast.
+    """
+
+    recommender: str
+    settings: dict[str, Any]
+    plan: Plan
+    start: Place
+    rows: Place
+    schema: pa.Schema
+    use_gpu: bool
+    precision: str
+
+
+def worker(told: dict[str, Any]) -> None:
     """What each rank runs."""
     import torch
     from accelerate import Accelerator
 
-    from synthrec import models
-    from synthrec.recommenders.bi_encoder import BiEncoder, Objective
+    from synthrec import models, recommenders
     from synthrec.training import loop
     from synthrec.training.distributed import gather
 
-    settings, plan = Train(**job["settings"]), Plan(**job["plan"])
+    job: Job = told["job"]
+    plan, ticker = job.plan, told["ticker"]
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-    precision = settings.precision
+    precision = job.precision
     if precision == "auto":  # float16 would need its gradients scaled: where bfloat16 is slow, float32 it is
-        fast = models.fast_dtype("cuda" if settings.use_gpu else "cpu")
+        fast = models.fast_dtype("cuda" if job.use_gpu else "cpu")
         precision = "bfloat16" if fast == "bfloat16" else "float32"
-    accelerator = Accelerator(cpu=not settings.use_gpu, mixed_precision="bf16" if precision == "bfloat16" else "no")
-    encoder = BiEncoder.load(job["start"])
-    groups = encoder.parameter_groups(settings.learning_rate, job["embedding_rate"])
-    model = accelerator.prepare_model(Objective(encoder, settings.temperature, gather).to(accelerator.device))
-    pairs = Folder(*job["pairs"]).read_table(job["schema"])
+    accelerator = Accelerator(cpu=not job.use_gpu, mixed_precision="bf16" if precision == "bfloat16" else "no")
+    with Folder(*job.start).fetched() as folder:
+        objective = recommenders.objective(job.recommender).start(folder, job.settings, gather)
+    groups = objective.parameter_groups()
+    model: Any = accelerator.prepare_model(objective.to(accelerator.device))
+    table = Folder(*job.rows).read_table(job.schema)
 
     def loss(rows: list[int]) -> torch.Tensor:
-        return model(pairs.take(rows).to_pydict())  # type: ignore[no-any-return]
+        return model(table.take(rows).to_pydict())
 
     def report(metrics: dict[str, Any], save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +97,7 @@ def worker(job: dict[str, Any]) -> None:
 
     def tick(step: int, value: float) -> None:
         if accelerator.is_main_process:
-            job["ticker"].tell.remote(step, value)
+            ticker.tell.remote(step, value)
 
     checkpoint = ray_train.get_checkpoint()
     if checkpoint is None:
@@ -82,26 +107,27 @@ def worker(job: dict[str, Any]) -> None:
             loop.train(loss, model, groups, plan, accelerator, report, tick, Path(folder))
 
 
-def fit(job: dict[str, Any], settings: Train, name: str, storage: Any, path: str) -> ray_train.Result:
-    """Train to the end, through failures of workers, and from the last checkpoint of a run of this name."""
-    run = Folder(storage, f"{path}/{name}")
+def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Result:
+    """Train to the end, through failures of workers, and from the last checkpoint of such a run in `work`."""
+    storage, path = work
+    run = Folder(storage, f"{path}/{job.recommender}")
     if not resumable(run):
         console.warn("the last run was stopped while it wrote or deleted a checkpoint: training starts anew")
         run.delete()
     ticker: Any = Ticker.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         worker,
-        train_loop_config=job | {"ticker": ticker},
-        scaling_config=ScalingConfig(num_workers=settings.workers, use_gpu=settings.use_gpu),
+        train_loop_config={"job": job, "ticker": ticker},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=job.use_gpu),
         run_config=RunConfig(
-            name=name,
+            name=job.recommender,
             storage_path=path,
             storage_filesystem=storage,
-            failure_config=FailureConfig(max_failures=settings.max_failures),
+            failure_config=FailureConfig(max_failures=max_failures),
             checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
         ),
     )
-    steps = Plan(**job["plan"]).steps(settings.workers) * settings.epochs
+    steps = job.plan.steps(workers) * job.plan.epochs
     stop = threading.Event()
     with console.meter("train", steps, "steps") as meter:
         watcher = threading.Thread(target=_watch, args=(ticker, meter, stop), daemon=True)
