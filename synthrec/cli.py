@@ -31,23 +31,34 @@ ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="YAML settings;
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="override a setting: train.epochs=3")]
 
 
-def stages() -> tuple[Stage, ...]:
-    from synthrec.stages import curate, evaluate, package, prepare, synthesize, train
+def stages(config: Config) -> tuple[Stage, ...]:
+    """In order. Recommenders of the next product are trained and judged where the config names some."""
+    from synthrec.stages import curate, evaluate, evaluate_next, package, prepare, synthesize, train, train_next
 
-    return tuple(module.STAGE for module in (prepare, synthesize, curate, train, evaluate, package))
+    models = config.recommend.models
+    found = [module.STAGE for module in (prepare, synthesize, curate, train)]
+    found += [train_next.stage(name) for name in models]
+    found.append(evaluate.STAGE)
+    found += [evaluate_next.stage(models)] if models else []
+    return (*found, package.stage(models))
 
 
 def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
     """Bring the named stages (all, when None) up to date, in order, and write the run report."""
     from synthrec.reports import run_report
 
-    pipeline = Pipeline(config, stages())
+    pipeline = Pipeline(config, stages(config))
     with pipeline.root.locked(), console.hushed(pipeline.log):
         for name in names or list(pipeline.stages):
             pipeline.run(name)
         if names is None:
             run_report.write(pipeline)
     return pipeline
+
+
+def _pipeline(path: Path, overrides: list[str] | None) -> Pipeline:
+    config = load(path, overrides)
+    return Pipeline(config, stages(config))
 
 
 @app.command()
@@ -57,8 +68,11 @@ def run(config: ConfigFile, set_: Overrides = None) -> None:
 
 
 def _verb(stage_name: str, text: str) -> Callable[..., None]:
+    """A verb runs the stage of its name, and those whose names begin with it: `train` also `train_sequential`."""
+
     def verb(config: ConfigFile, set_: Overrides = None) -> None:
-        run_stages(load(config, set_), [stage_name])
+        settings = load(config, set_)
+        run_stages(settings, [s.name for s in stages(settings) if s.name.partition("_")[0] == stage_name])
 
     verb.__doc__ = text
     return verb
@@ -67,12 +81,30 @@ def _verb(stage_name: str, text: str) -> Callable[..., None]:
 VERBS = {
     "prepare": "Read the shop's files, refuse bad rows with reasons, clean the text, put pseudonyms for personal data.",
     "curate": "Keep the labels worth training on: cleaned, de-duplicated, consistent. Refused ones keep their reasons.",
-    "train": "Fine-tune the recommender with Ray Train (DDP). Resumes from its last checkpoint.",
     "evaluate": "Rank the whole catalogue against real judgments, beside strong baselines, with confidence intervals.",
     "package": "Build the bundle that `serve` loads: model, index, catalogue, checksums, lineage.",
 }
 for _name, _text in VERBS.items():
     app.command(_name)(_verb(_name, _text))
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    set_: Overrides = None,
+    recommender: Annotated[
+        str | None, typer.Option(help="this one only: bi_encoder, or one of recommend.models")
+    ] = None,
+) -> None:
+    """Train the recommenders with Ray Train (DDP). Each resumes from its last checkpoint."""
+    settings = load(config, set_)
+    names = {"bi_encoder": "train"} | {name: f"train_{name}" for name in settings.recommend.models}
+    if recommender is not None and recommender not in names:
+        raise UserError(
+            f"this config trains no recommender '{recommender}'",
+            f"it trains {', '.join(names)}; add others with --set 'recommend.models=[sequential, graph]'",
+        )
+    run_stages(settings, list(names.values()) if recommender is None else [names[recommender]])
 
 
 @app.command()
@@ -106,7 +138,7 @@ def serve(
     """Serve the packaged bundle over HTTP (loopback unless serve.host says otherwise) until interrupted."""
     from synthrec.stages import serve as stage
 
-    stage.run(Pipeline(load(config, set_), stages()), ask)
+    stage.run(_pipeline(config, set_), ask)
 
 
 @app.command()
@@ -122,7 +154,7 @@ def review(
     """Show a sample of the curated labels to a person, on a page of this machine, who accepts, corrects or rejects."""
     from synthrec.stages import review as page
 
-    pipeline = Pipeline(load(config, set_), stages())
+    pipeline = _pipeline(config, set_)
     if summary:
         page.tell(pipeline)
     else:
@@ -147,7 +179,7 @@ def export(
     from synthrec import exports, schema
     from synthrec.storage import Folder
 
-    pipeline = Pipeline(load(config, set_), stages())
+    pipeline = _pipeline(config, set_)
     for stage in ("prepare", "curate"):
         pipeline.needed("export", stage)
     catalogue = (pipeline.folder("prepare") / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
@@ -168,7 +200,7 @@ def audit(
     """Print as JSON who made what from what, personal data found and removed, and whom the run has forgotten."""
     from synthrec import custody
 
-    root = Pipeline(load(config, set_), stages()).root
+    root = _pipeline(config, set_).root
     typer.echo(json.dumps(custody.told(root, user), ensure_ascii=False, indent=2))
 
 
@@ -181,7 +213,7 @@ def forget(
     """Remove a shopper from the run directory for good, and list what must be made again. Resumes if killed."""
     from synthrec import custody
 
-    root = Pipeline(load(config, set_), stages()).root
+    root = _pipeline(config, set_).root
     with root.locked():
         removed, stale = custody.forget(root, custody.pseudonym(user))
     for folder, count in sorted(removed.items()):
@@ -201,7 +233,7 @@ def reveal(
     from synthrec import audit
     from synthrec.privacy import load_key, vault
 
-    pipeline = Pipeline(load(config, set_), stages())
+    pipeline = _pipeline(config, set_)
     pipeline.needed("reveal", "prepare")
     audit.note(pipeline.root, "reveal", pseudonym=pseudonym)  # before it is shown: whoever asks is on record
     for value in vault.reveal(pipeline.folder("prepare") / "vault", pseudonym, load_key()):
@@ -215,7 +247,7 @@ def open_(
     set_: Overrides = None,
 ) -> None:
     """Write one file of an encrypted run directory to standard output, decrypted."""
-    root = Pipeline(load(config, set_), stages()).root
+    root = _pipeline(config, set_).root
     if not root.exists(name):
         raise UserError(f"no file {name} in {root}", "give its path within the run directory")
     sys.stdout.buffer.write(root.read_bytes(name))

@@ -32,7 +32,8 @@ def published(tmp_path):
     }
     (tmp_path / "x.jsonl").write_text("{}", encoding="utf-8")
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
-    pipeline = Pipeline(config.load(tmp_path / "x.yaml"), stages())
+    settings = config.load(tmp_path / "x.yaml")
+    pipeline = Pipeline(settings, stages(settings))
     labels = schema.table([scored(n, [2.0, 0.0]) for n in range(5)], schema.LABEL)
     product = {"product_id": "k1", "language": "en", "title": "Red Kettle", "text": "x"}
     (pipeline.folder("curate") / "labels").write_table("labels.parquet", labels)

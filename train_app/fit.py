@@ -48,6 +48,8 @@ class Job:
         start: the folder that it starts from, on a filesystem that every node sees.
         rows: the folder with the training table, of this schema.
         precision: float32, bfloat16, or auto: bfloat16 where it is fast.
+        validation: the folder with cases of shoppers (user, history, target) that decide when it is best: NDCG@10 of
+            the full ranking, without what the shopper has taken if `filter_viewed`. None: the last epoch is taken.
     """
 
     recommender: str
@@ -58,6 +60,8 @@ class Job:
     schema: pa.Schema
     use_gpu: bool
     precision: str
+    validation: Place | None = None
+    filter_viewed: bool = True
 
 
 def worker(told: dict[str, Any]) -> None:
@@ -99,12 +103,32 @@ def worker(told: dict[str, Any]) -> None:
         if accelerator.is_main_process:
             ticker.tell.remote(step, value)
 
+    validate = None if job.validation is None else _validation(job, objective)
     checkpoint = ray_train.get_checkpoint()
     if checkpoint is None:
-        loop.train(loss, model, groups, plan, accelerator, report, tick)
+        loop.train(loss, model, groups, plan, accelerator, report, tick, validate=validate)
     else:
         with checkpoint.as_directory() as folder:
-            loop.train(loss, model, groups, plan, accelerator, report, tick, Path(folder))
+            loop.train(loss, model, groups, plan, accelerator, report, tick, Path(folder), validate)
+
+
+def _validation(job: Job, objective: Any) -> Callable[[], float]:
+    """NDCG@10 of what the objective recommends, the same on every rank."""
+    import pyarrow.dataset as pads
+
+    from synthrec.evaluation.recommendation import judge
+    from synthrec.recommenders.base import Cases
+
+    assert job.validation is not None
+    fs, path = job.validation
+    rows = pads.dataset(path, filesystem=fs, format="parquet").to_table()
+    lists = {name: [one.values.to_numpy() for one in rows[name]] for name in ("history", "target")}
+    cases = Cases(rows["user"].to_numpy(), lists["history"], lists["target"])
+
+    def validate() -> float:
+        return float(judge(objective.scorer, cases, [], job.filter_viewed, (10,)).by_case["ndcg@10"].mean())
+
+    return validate
 
 
 def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Result:
@@ -124,7 +148,7 @@ def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Res
             storage_path=path,
             storage_filesystem=storage,
             failure_config=FailureConfig(max_failures=max_failures),
-            checkpoint_config=ray_train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=_keep(job),
         ),
     )
     steps = job.plan.steps(workers) * job.plan.epochs
@@ -138,6 +162,13 @@ def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Res
             stop.set()
             watcher.join()
             _show(ticker, meter)
+
+
+def _keep(job: Job) -> ray_train.CheckpointConfig:
+    """The last two; with a validation the best two, and the last, which Ray Train always keeps to go on from."""
+    if job.validation is None:
+        return ray_train.CheckpointConfig(num_to_keep=2)
+    return ray_train.CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="value")
 
 
 def resumable(run: Folder) -> bool:

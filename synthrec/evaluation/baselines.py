@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from synthrec.evaluation.recommendation import Scorer
-from synthrec.evaluation.splits import Cases, Items
+from synthrec.recommenders.base import Cases, Items, Scorer
 
 Scores = NDArray[np.float32]
 

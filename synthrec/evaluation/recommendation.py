@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from synthrec.evaluation.metrics import Values
-from synthrec.evaluation.splits import Cases, Items
+from synthrec.recommenders.base import Cases, Items, Scorer
 from synthrec.retrieval.ranking import Ranking, rank
 
 CUTS = (5, 10, 20)
-
-
-class Scorer(Protocol):
-    """A recommender, or a baseline, once it has learnt."""
-
-    items: int
-
-    def scores(self, cases: Cases) -> NDArray[np.float32]:
-        """(len(cases), items): the higher the better. It must not look at the targets."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Items = NDArray[np.int64]
+from synthrec.recommenders.base import Cases, Items
 
-
-@dataclass(frozen=True)
-class Cases:
-    """Shoppers to recommend to. Items and shoppers are numbers from 0.
-
-    `users` (n,); `histories`: what each had taken before, oldest first; `targets`: what each took then, at least one.
-    """
-
-    users: Items
-    histories: Sequence[Items]
-    targets: Sequence[Items]
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def part(self, start: int, stop: int) -> Cases:
-        return Cases(self.users[start:stop], self.histories[start:stop], self.targets[start:stop])
+__all__ = ["Cases", "Items", "Split", "leave_one_out", "temporal"]
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthrec.errors import UserError
 
 if TYPE_CHECKING:
-    from synthrec.recommenders.base import Startable
+    from synthrec.recommenders.base import Scorer, Startable
 
-MODULES = {"bi_encoder": "synthrec.recommenders.bi_encoder"}
+MODULES = {name: f"synthrec.recommenders.{name}" for name in ("bi_encoder", "sequential", "graph")}
 
 
 def objective(name: str) -> Startable:
@@ -18,4 +19,10 @@ def objective(name: str) -> Startable:
     if name not in MODULES:
         raise UserError(f"there is no recommender '{name}'", f"there are: {', '.join(MODULES)}")
     found: Startable = import_module(MODULES[name]).Objective
+    return found
+
+
+def scorer(name: str, folder: Path) -> Scorer:
+    """A trained recommender of the next product, from the folder that its `save` wrote."""
+    found: Scorer = import_module(MODULES[name]).load(folder)
     return found

@@ -1,21 +1,28 @@
-"""What training asks of a recommender. Ranks come in as a function that gathers; files, stages and Ray do not."""
+"""What training and evaluation ask of a recommender. Ranks come in as a function that gathers; Ray does not come in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # evaluation and baselines need no torch
+    from torch import Tensor
 
 Batch = dict[str, list[Any]]  # rows of the training table, a list a column
-Gather = Callable[[Tensor], Tensor]  # of each rank its tensor, one after another in rank order, gradients kept
+Gather = Callable[["Tensor"], "Tensor"]  # of each rank its tensor, one after another in rank order, gradients kept
+Items = NDArray[np.int64]
 
 
 class Objective(Protocol):
     """A recommender with its loss: a module, so that DistributedDataParallel can wrap it.
 
-    It is made with `start(folder, settings, gather)` from a folder that its `save` wrote.
+    It is made with `start(folder, settings, gather)` from a folder that its `save` wrote. One that is validated while
+    it is trained has a `scorer`.
     """
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -34,4 +41,32 @@ class Objective(Protocol):
 class Startable(Protocol):
     def start(self, folder: Path, settings: dict[str, Any], gather: Gather) -> Any:
         """A module and an `Objective`: Python has no type for both."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Shoppers to recommend to. Items and shoppers are numbers from 0.
+
+    `users` (n,); `histories`: what each had taken before, oldest first; `targets`: what each took then, at least one.
+    """
+
+    users: Items
+    histories: Sequence[Items]
+    targets: Sequence[Items]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def part(self, start: int, stop: int) -> Cases:
+        return Cases(self.users[start:stop], self.histories[start:stop], self.targets[start:stop])
+
+
+class Scorer(Protocol):
+    """A recommender of the next product, or a baseline, once it has learnt."""
+
+    items: int
+
+    def scores(self, cases: Cases) -> NDArray[np.float32]:
+        """(len(cases), items): the higher the better, -inf for what cannot be scored. It must not look at targets."""
         ...

@@ -51,5 +51,8 @@ def run(context: Context) -> dict[str, Any]:
     return {"system": winner["system"], "products": manifest["products"], "bytes": size}
 
 
-NEEDS = ("prepare", "synthesize", "curate", "train", "evaluate")
-STAGE = Stage("package", "builds the bundle that serve loads", NEEDS, settings, run, sealed=False)
+def stage(models: tuple[str, ...]) -> Stage:
+    """`models`: the recommenders of the next product, whose winner goes into the bundle."""
+    behaviour = (*(f"train_{name}" for name in models), "evaluate_next") if models else ()
+    needs = ("prepare", "synthesize", "curate", "train", "evaluate", *behaviour)
+    return Stage("package", "builds the bundle that serve loads", needs, settings, run, sealed=False)

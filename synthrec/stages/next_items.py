@@ -1,0 +1,61 @@
+"""What the stages that recommend share: the shop's behaviour, how it is split, and the products' vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthrec import schema
+from synthrec.config import Config
+from synthrec.errors import UserError
+from synthrec.evaluation.splits import Split, leave_one_out, temporal
+from synthrec.pipeline import Context
+from synthrec.training.behaviour import behaviour, sessions
+
+
+@dataclass(frozen=True)
+class Shop:
+    """`products` and `texts` in order of place; `users` by number; `synthetic`: sequences that the LLM thought of."""
+
+    products: list[str]
+    texts: list[str]
+    users: list[str]
+    split: Split
+    synthetic: list[NDArray[np.int64]]
+
+
+def settings(config: Config) -> list[Any]:
+    """What of the config changes the split."""
+    own = config.recommend
+    return [own.events, own.split, own.temporal_shares, own.filter_viewed]
+
+
+def read(context: Context) -> Shop:
+    """Raises UserError where the shop has too little behaviour to learn from and to test on."""
+    own, prepared = context.config.recommend, context.inputs["prepare"]
+    catalogue = (prepared / "catalogue").read_table(schema.CATALOGUE, ["product_id", "text"]).sort_by("product_id")
+    rows = (prepared / "interactions").read_table(schema.INTERACTIONS)
+    found = behaviour(rows, catalogue["product_id"], own.events)
+    if own.split == "temporal":
+        split = temporal(found.sequences, found.times, own.temporal_shares) if found.users else None
+    else:
+        split = leave_one_out(found.sequences)
+    if split is None or not len(split.test) or not len(split.validation):
+        raise UserError(
+            f"{len(found.users)} shoppers have too few interactions to learn from and to test on",
+            "give sources.interactions with longer histories, widen recommend.events, or empty recommend.models",
+        )
+    place = {product: i for i, product in enumerate(catalogue["product_id"].to_pylist())}
+    labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL).to_pylist() if own.sessions else []
+    return Shop(list(place), catalogue["text"].to_pylist(), found.users, split, sessions(labels, place))
+
+
+def vectors(context: Context, texts: list[str]) -> NDArray[np.float32]:
+    """(products, width), unit length, of the fine-tuned encoder."""
+    from synthrec.recommenders.bi_encoder import BiEncoder
+
+    with (context.inputs["train"] / "model").fetched() as model:
+        return BiEncoder.load(str(model)).encode(texts)
