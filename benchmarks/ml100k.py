@@ -113,7 +113,12 @@ def train_graph(train: Sequence[Items], items: int, seed: int) -> tuple[LightGCN
     start = time.monotonic()
     model = LightGCN.of(train, items, **GRAPH)
     plan = loop.Plan(rows=len(model.pairs), seed=seed, **GRAPH_PLAN)
-    _train(model, model, model.parameter_groups(GRAPH_RATE), plan, f"LightGCN {seed}")
+
+    def loss(rows: list[int]) -> torch.Tensor:
+        user, item = model.pairs[rows].T
+        return model.loss({"user": user, "item": item})
+
+    _train(loss, model, model.parameter_groups(GRAPH_RATE), plan, f"LightGCN {seed}")
     return model, time.monotonic() - start
 
 
@@ -210,7 +215,9 @@ def _side_by_side(runs: dict[str, list[tuple[float, Metrics]]], names: Sequence[
     out: dict[str, Any] = {name: _summary(some, names) for name, some in runs.items()}
     if not theirs:
         return out | {"ours_more": None, "times_faster": None}
-    more = {n: asdict(paired_bootstrap(*(np.mean([m[n] for _, m in some], 0) for some in (ours, theirs)))) for n in names}
+    more = {
+        n: asdict(paired_bootstrap(*(np.mean([m[n] for _, m in some], 0) for some in (ours, theirs)))) for n in names
+    }
     faster = np.median([s for s, _ in theirs]) / np.median([s for s, _ in ours])
     return out | {"ours_more": more, "times_faster": float(faster)}
 

@@ -11,12 +11,14 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthrec import recommenders
 from synthrec.evaluation.recommendation import judge
 from synthrec.evaluation.splits import Cases
 from synthrec.recommenders.graph import LightGCN
 from synthrec.training.loop import Plan, train
 
 ITEMS = 12
+PAIR = {"user": [0], "item": [0]}
 UNSOLD = 11
 SHOPPERS = st.lists(st.lists(st.integers(0, UNSOLD - 1), max_size=8), min_size=1, max_size=10).filter(any)
 
@@ -84,7 +86,7 @@ def test_the_loss_is_that_of_one_pair_whose_only_negative_is_known(draws):
     seen = set()
     for seed in range(40):
         torch.manual_seed(seed)
-        value = float(model.loss([0]))
+        value = model.loss(PAIR).item()
         with_negative = abs(value - (whole + 0.01 * float(length))) < 1e-6
         without = abs(value - 0.01 * float(base[0].square().sum() + 2 * base[2].square().sum())) < 1e-6
         assert with_negative or without
@@ -118,6 +120,14 @@ def two_communities(seed=0, shoppers=60, items=40, taken=8):
     return [dice.permutation(halves[user % 2])[:taken] for user in range(shoppers)], items
 
 
+def of_rows(model):
+    return lambda rows: model.loss(dict(zip(("user", "item"), model.pairs[rows].T, strict=True)))
+
+
+def quiet(step, loss):
+    pass
+
+
 def fit(model, epochs=30, seed=0, rate=0.02, resume=None, keep=None):
     plan = Plan(rows=len(model.pairs), batch_size=128, epochs=epochs, warmup=0.1, seed=seed)
     losses = []
@@ -128,7 +138,7 @@ def fit(model, epochs=30, seed=0, rate=0.02, resume=None, keep=None):
             save(keep)
 
     accelerator = Accelerator(cpu=True)
-    train(model, model, model.parameter_groups(rate), plan, accelerator, report, lambda step, loss: None, resume)
+    train(of_rows(model), model, model.parameter_groups(rate), plan, accelerator, report, quiet, resume)
     return losses
 
 
@@ -159,7 +169,7 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(broken, broken, broken.parameter_groups(0.02), plan, Accelerator(cpu=True), stop, lambda step, loss: None)
+        train(of_rows(broken), broken, broken.parameter_groups(0.02), plan, Accelerator(cpu=True), stop, quiet)
     fit(resumed, epochs=4, resume=tmp_path)
     torch.testing.assert_close(resumed.base, whole.base)
 
@@ -229,11 +239,25 @@ def test_save_and_load(tmp_path):
     np.testing.assert_array_equal(loaded.scores(cases), model.scores(cases))
     assert (loaded.layers, loaded.l2, loaded.draws) == (2, 0.5, 3)
     torch.manual_seed(0)
-    one = model.loss([0, 1])
+    one = model.loss(PAIR)
     torch.manual_seed(0)
-    assert loaded.loss([0, 1]) == one
+    assert loaded.loss(PAIR) == one
     assert {f.suffix for f in tmp_path.iterdir()} == {".safetensors", ".json"}
     assert json.loads((tmp_path / "lightgcn.json").read_text())["items"] == ITEMS
+
+
+def test_its_objective_starts_from_what_was_saved_and_saves_what_load_reads(tmp_path):
+    model = model_of([[0, 1], [1, 2], [9]], width=5)
+    model.save(tmp_path)
+    objective = recommenders.objective("graph").start(tmp_path, {"learning_rate": 0.3}, lambda mine: mine)
+    (group,) = objective.parameter_groups()
+    assert group["lr"] == 0.3 and group["params"][0] is objective.model.base
+    objective(PAIR).backward()
+    torch.optim.SGD(objective.parameter_groups()).step()
+    objective.save(tmp_path)
+    found = LightGCN.load(tmp_path).base
+    torch.testing.assert_close(found, objective.model.base)
+    assert not torch.equal(found, model.base)
 
 
 def test_an_item_taken_twice_counts_once():

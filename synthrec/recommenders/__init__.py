@@ -10,7 +10,7 @@ from synthrec.errors import UserError
 if TYPE_CHECKING:
     from synthrec.recommenders.base import Startable
 
-MODULES = {"bi_encoder": "synthrec.recommenders.bi_encoder"}
+MODULES = {"bi_encoder": "synthrec.recommenders.bi_encoder", "graph": "synthrec.recommenders.graph"}
 
 
 def objective(name: str) -> Startable:

@@ -7,6 +7,7 @@ what they did not. It knows only what is in the graph: an item that nobody took 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import embedding, softplus
+
+from synthrec.recommenders.base import Batch, Gather
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 Items = NDArray[np.int64]
 SPREAD = 0.1  # standard deviation of the vectors at the start
@@ -106,24 +111,23 @@ class LightGCN(nn.Module):
             final = _Propagate.apply(self.base, self._graph(), self.layers)
         return final[: self.users], final[self.users :]
 
-    def forward(self, rows: list[int]) -> Tensor:
-        """The loss, so that DistributedDataParallel meets gradients where it expects them."""
-        return self.loss(rows)
+    def loss(self, batch: Batch) -> Tensor:
+        """BPR of interactions, each against one item that its shopper did not take.
 
-    def loss(self, rows: list[int]) -> Tensor:
-        """BPR of interactions given by their rows of `pairs`, each against one item that its shopper did not take.
+        The whole graph is propagated once a batch, so large batches are cheap. Where a shopper took all that was drawn,
+        there is no loss.
 
-        The whole graph is propagated once a batch, so large batches are cheap. A pair whose draws its shopper took, all
-        of them, counts nothing.
+        Args:
+            batch: `user` and `item`, numbers.
         """
-        user, item = self.pairs[torch.tensor(rows, device=self.base.device)].T
+        user, item = (torch.as_tensor(batch[name], device=self.base.device) for name in ("user", "item"))
         users, items = self.vectors()
         own = embedding(user, users)
         other, valid = self._negatives(user, own.detach(), items.detach())
         wanted = (own * embedding(item, items)).sum(1)
         margin = wanted - (own * embedding(other, items)).sum(1)
         base = embedding(torch.cat([user, item + self.users, other + self.users]), self.base)
-        return (softplus(-margin) * valid).mean() + self.l2 / 2 * base.square().sum() / len(rows)
+        return (softplus(-margin) * valid).mean() + self.l2 / 2 * base.square().sum() / len(user)
 
     def _negatives(self, user: Tensor, own: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         """(b,) an item for each shopper, the highest-scored of its draws, and (b,) whether it is a negative at all."""
@@ -166,6 +170,28 @@ class LightGCN(nn.Module):
     def _graph(self) -> Tensor:
         shape = (len(self.base), len(self.base))
         return torch.sparse_csr_tensor(self.starts, self.columns, self.weights, shape, check_invariants=False)
+
+
+class Objective(nn.Module):
+    """What DistributedDataParallel wraps: its forward is the loss, so that gradients meet where DDP expects them."""
+
+    def __init__(self, model: LightGCN, learning_rate: float) -> None:
+        super().__init__()
+        self.model, self.learning_rate = model, learning_rate
+
+    @classmethod
+    def start(cls, folder: Path, settings: dict[str, Any], gather: Gather) -> Objective:
+        """`settings`: learning_rate. Nothing is gathered: each rank draws its own negatives."""
+        return cls(LightGCN.load(folder), settings["learning_rate"])
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.model.loss(batch)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(self.learning_rate)
+
+    def save(self, folder: Path) -> None:
+        self.model.save(folder)
 
 
 class _Propagate(torch.autograd.Function):
