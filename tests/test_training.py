@@ -156,7 +156,7 @@ def test_each_report_tells_the_losses_so_far_and_they_fall(whole):
 def test_a_checkpoint_holds_no_pickled_objects(whole):
     shop, _ = whole
     state = torch.load(shop.folder / "0" / "state.pt", weights_only=True)  # refuses any
-    assert set(state) == {"losses", "model", "optimizer", "schedule"}
+    assert set(state) == {"losses", "values", "model", "optimizer", "schedule"}
 
 
 @pytest.mark.parametrize(("warmup", "warm"), [(0.0, 1), (0.3, 6), (1.0, 20)])

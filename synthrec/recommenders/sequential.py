@@ -1,0 +1,178 @@
+"""What comes next: a causal transformer over the items that a shopper took (SASRec, Kang & McAuley 2018).
+
+It learns at every position of a sequence, by softmax over the catalogue or over a sample of it with the logQ correction
+(Bengio & Senécal 2008; for SASRec Klenitskiy & Vasilev 2023). Items may have frozen features of their text and images;
+then cold ones are scored too. Knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from synthrec.evaluation.splits import Cases
+from synthrec.recommenders.items import Features, Items
+from synthrec.recommenders.packing import Group, Packed, pack
+
+History = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`negatives`: items sampled, for a batch, beside the targets; 0 for softmax over all known items."""
+
+    width: int = 64
+    blocks: int = 1
+    heads: int = 1
+    longest: int = 50
+    dropout: float = 0.2
+    ids: bool = True
+    negatives: int = 256
+
+
+class Sequential(nn.Module):
+    """A Scorer. Items are numbers from 0; there is no number for padding.
+
+    Args:
+        known: (items,) whether the item occurs in what is learnt from; only such are learnt and sampled.
+        features: (items, any width), see `Items`; without them a cold item ranks below all others.
+    """
+
+    def __init__(self, known: NDArray[np.bool_], shape: Shape, features: Features | None = None) -> None:
+        super().__init__()
+        self.shape = shape
+        self.items = len(known)
+        self.catalogue = Items(known, shape.width, shape.ids, features)
+        self.pool = torch.from_numpy(np.flatnonzero(known))
+        self.ages = nn.Embedding(shape.longest, shape.width)
+        nn.init.normal_(self.ages.weight, std=0.02)
+        self.dropout = nn.Dropout(shape.dropout)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.blocks))
+        self.norm = nn.LayerNorm(shape.width)
+
+    def hidden(self, vectors: Tensor, packed: Packed) -> Tensor:
+        """Items' vectors, (tokens, width), one for each packed item -> what each position expects next, same shape."""
+        x = self.dropout(vectors + self.ages(packed.ages))
+        for block in self.blocks:
+            x = block(x, packed.groups)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def loss(self, sequences: Sequence[History]) -> Tensor:
+        """Mean cross-entropy of each item that follows another, over the last `longest` of each sequence.
+
+        A sequence of fewer than two items has none. There must be one that has.
+        """
+        whole = [one[-self.shape.longest - 1 :] for one in sequences if len(one) > 1]
+        packed = pack([one[:-1] for one in whole])
+        targets = torch.from_numpy(np.concatenate([whole[i][1:] for i in packed.order]))
+        if not self.shape.negatives:
+            return self._softmax(packed, targets)
+        sampled = self.pool[torch.randint(len(self.pool), (self.shape.negatives,))]
+        # One look-up for all three: its gradient is as large as the whole table, however few rows are looked up.
+        vectors = self.catalogue(torch.cat([packed.items, targets, sampled]))
+        given, right, wrong = vectors.split([len(targets), len(targets), len(sampled)])
+        hidden = self.hidden(given, packed)
+        # Each sample stands for so many items of the catalogue (logQ, for uniform sampling).
+        logits = hidden @ wrong.T + math.log(len(self.pool) / len(sampled))
+        logits = logits.masked_fill(targets[:, None] == sampled, -torch.inf)
+        own = (hidden * right).sum(1, keepdim=True)
+        return (torch.cat([own, logits], 1).logsumexp(1) - own[:, 0]).mean()
+
+    forward = loss  # what DistributedDataParallel calls
+
+    def _softmax(self, packed: Packed, targets: Tensor) -> Tensor:
+        hidden = self.hidden(self.catalogue(packed.items), packed)
+        place = torch.full((self.items,), -1)
+        place[self.pool] = torch.arange(len(self.pool))
+        return functional.cross_entropy(hidden @ self.catalogue(self.pool).T, place[targets])
+
+    def encode(self, histories: Sequence[History]) -> NDArray[np.float32]:
+        """Shoppers' vectors, (n, width), whose dot product with `vectors` is the score; zero for an empty history."""
+        self.eval()
+        out = np.zeros((len(histories), self.shape.width), np.float32)
+        there = [i for i, one in enumerate(histories) if len(one)]
+        if there:
+            packed = pack([histories[i][-self.shape.longest :] for i in there])
+            with torch.inference_mode():
+                hidden = self.hidden(self.catalogue(packed.items), packed)[packed.ends]
+            out[np.array(there)[packed.order]] = hidden.numpy()
+        return out
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Items' vectors, (items, width)."""
+        self.eval()
+        with torch.inference_mode():
+            return self.catalogue().numpy()  # type: ignore[no-any-return]
+
+    def scores(self, cases: Cases) -> NDArray[np.float32]:
+        """(cases, items). A newcomer's scores are all alike: let popularity rank for those without a history."""
+        scores = self.encode(cases.histories) @ self.vectors().T
+        unknowable = ~self.catalogue.knowable().numpy()
+        if unknowable.any():
+            scores[:, unknowable] = scores.min(1, keepdims=True) - 1
+        return scores
+
+    def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """For AdamW. Embeddings, biases and norms do not decay; a second moment that forgets faster, as SASRec's."""
+        embeddings = {id(m.weight) for m in self.modules() if isinstance(m, nn.Embedding)}
+        flat = [p for p in self.parameters() if p.ndim == 1 or id(p) in embeddings]
+        rest = [p for p in self.parameters() if p.ndim > 1 and id(p) not in embeddings]
+        common = {"lr": learning_rate, "betas": (0.9, 0.98)}
+        return [common | {"params": rest, "weight_decay": weight_decay}, common | {"params": flat, "weight_decay": 0.0}]
+
+    def save(self, folder: Path) -> None:
+        """Weights, and features as they are used, as safetensors; the shape as JSON."""
+        features = self.catalogue.features if self.catalogue.adaptor is not None else None
+        tensors = self.state_dict() | ({} if features is None else {"features": features})
+        save_file({name: one.contiguous() for name, one in tensors.items()}, folder / "sequential.safetensors")
+        (folder / "sequential.json").write_text(json.dumps(asdict(self.shape)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Sequential:
+        shape = Shape(**json.loads((folder / "sequential.json").read_text()))
+        tensors = load_file(folder / "sequential.safetensors")
+        features = tensors.pop("features", None)
+        known = tensors["catalogue.known"].numpy()
+        model = cls(known, shape, None if features is None else features.numpy())
+        model.load_state_dict(tensors)
+        if features is not None:
+            model.catalogue.features = features  # whitened already
+        return model
+
+
+class Block(nn.Module):
+    """Causal self-attention, then a small network, each on normed input and added to it."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width = shape.width
+        self.heads = shape.heads
+        self.norm_attention, self.norm_network = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.network = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, x: Tensor, groups: list[Group]) -> Tensor:
+        """(tokens, width) -> the same shape."""
+        mixed = self.queries_keys_values(self.norm_attention(x))
+        x = x + self.dropout(self.out(torch.cat([self._attend(mixed, group) for group in groups])))
+        return x + self.dropout(self.network(self.norm_network(x)))  # type: ignore[no-any-return]
+
+    def _attend(self, mixed: Tensor, group: Group) -> Tensor:
+        """No mask is needed for padding: it lies behind the end, where a causal view does not reach."""
+        padded = group.pad(mixed).view(group.count, group.longest, 3 * self.heads, -1).transpose(1, 2)
+        queries, keys, values = padded.chunk(3, 1)
+        seen = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        return group.unpad(seen.transpose(1, 2).flatten(2))
