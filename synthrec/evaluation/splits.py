@@ -81,7 +81,7 @@ def temporal(sequences: Sequence[Items], times: Sequence[NDArray[np.float64]], s
 
 
 def random_split(sequences: Sequence[Items], shares: tuple[float, float], seed: int) -> Split:
-    """Each shopper's items dealt at random, whatever their order in time: a model of what is liked, not of what is next.
+    """Each shopper's items dealt at random, whatever their order in time: for what is liked, not for what is next.
 
     Of n items the validation and the test get their shares rounded down; an empty one takes an item from what is
     learnt from, the test first, while that keeps at least one: as RecBole's ratio split with users as groups.
