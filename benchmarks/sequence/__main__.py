@@ -24,9 +24,10 @@ from benchmarks.sequence.training import Recipe, fit, ndcg, same_settings, some
 from synthrec import console
 from synthrec.evaluation.baselines import EASE, ItemKNN, Popularity
 from synthrec.evaluation.metrics import Values
-from synthrec.evaluation.recommendation import Judged, Scorer, judge
+from synthrec.evaluation.recommendation import Judged, judge
 from synthrec.evaluation.significance import paired_bootstrap
 from synthrec.evaluation.splits import Items, Split, leave_one_out
+from synthrec.recommenders.base import Scorer
 from synthrec.recommenders.sequential import Shape
 from synthrec.training.checkpoints import Checkpoints
 

@@ -62,3 +62,40 @@ def temporal(sequences: Sequence[Items], times: Sequence[NDArray[np.float64]], s
 
     train = [s[: np.searchsorted(t, first, side="right")] for _, (s, t) in rows]
     return Split(train, cases(first, second), cases(second, np.inf))
+
+
+def random_split(sequences: Sequence[Items], shares: tuple[float, float], seed: int) -> Split:
+    """Each shopper's items dealt at random, whatever their order in time: for what is liked, not for what is next.
+
+    Of n items the validation and the test get their shares rounded down; an empty one takes an item from what is
+    learnt from, the test first, while that keeps at least one: as RecBole's ratio split with users as groups.
+
+    Args:
+        shares: of each shopper's items, those of the validation and those of the test, as (.1, .1).
+    """
+    dice = np.random.default_rng(seed)
+    train, validation, test = [], [], []
+    for items in sequences:
+        sizes = _sizes(len(items), shares)
+        part = dice.permutation(np.repeat([0, 1, 2], sizes))
+        train.append(items[part == 0])
+        validation.append(np.unique(items[part == 1]))
+        test.append(np.unique(items[part == 2]))
+
+    def cases(histories: Sequence[Items], targets: Sequence[Items]) -> Cases:
+        some = [user for user, one in enumerate(targets) if len(one)]
+        return Cases(np.array(some, np.int64), [histories[u] for u in some], [targets[u] for u in some])
+
+    before_test = [np.concatenate(both) for both in zip(train, validation, strict=True)]
+    return Split(train, cases(train, validation), cases(before_test, test))
+
+
+def _sizes(count: int, shares: tuple[float, float]) -> tuple[int, int, int]:
+    """How many of `count` items are learnt from, validated on and tested on."""
+    validation, test = (int(share * count) for share in shares)
+    rest = count - validation - test
+    if rest > 1 and not test and shares[1] * count > 0:
+        rest, test = rest - 1, 1
+    if rest > 1 and not validation and shares[0] * count > 0:
+        rest, validation = rest - 1, 1
+    return rest, validation, test

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synthrec.evaluation.splits import Cases
+from synthrec.recommenders.base import Batch, Cases, Gather
 from synthrec.recommenders.items import Features, Items
 from synthrec.recommenders.packing import Group, Packed, pack
 
@@ -176,3 +176,33 @@ class Block(nn.Module):
         queries, keys, values = padded.chunk(3, 1)
         seen = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         return group.unpad(seen.transpose(1, 2).flatten(2))
+
+
+class Objective(nn.Module):
+    """What training asks for, see base.py. A row holds `items`, a sequence of at least two."""
+
+    def __init__(self, model: Sequential, learning_rate: float, weight_decay: float) -> None:
+        super().__init__()
+        self.model = model
+        self.rates = (learning_rate, weight_decay)
+
+    @classmethod
+    def start(cls, folder: Path, settings: dict[str, Any], gather: Gather) -> Objective:
+        """`settings`: learning_rate and weight_decay. Each rank learns its own sequences: nothing is gathered."""
+        return cls(Sequential.load(folder), settings["learning_rate"], settings["weight_decay"])
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.model.loss([np.array(one) for one in batch["items"]])
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(*self.rates)
+
+    def save(self, folder: Path) -> None:
+        self.model.save(folder)
+
+    @property
+    def scorer(self) -> Sequential:
+        return self.model
+
+
+load = Sequential.load

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from synthrec import cluster
 from synthrec.config import Config, GraphModel, SequentialModel
@@ -21,7 +22,7 @@ from synthrec.stages.train import publish
 
 ITEMS = pa.list_(pa.int64())
 SEQUENCE = pa.schema([pa.field("items", ITEMS, nullable=False)])
-PAIR = pa.schema([pa.field("row", pa.int64(), nullable=False)])
+PAIR = pa.schema([pa.field(name, pa.int64(), nullable=False) for name in ("user", "item")])
 CASE = pa.schema(
     [
         pa.field("user", pa.int64(), nullable=False),
@@ -69,7 +70,7 @@ def _run(name: str, context: Context) -> dict[str, Any]:
     result = fit(job, layout.workers, layout.max_failures, (work.fs, work.path))
     if result.error:
         raise result.error
-    best = max(result.best_checkpoints, key=lambda one: one[1]["value"])
+    best = max(result.best_checkpoints or [], key=lambda one: one[1]["value"])
     publish(best[0], job, context.out)
     metrics = result.metrics or {}
     work.delete()
@@ -108,8 +109,9 @@ def _graph(config: GraphModel, context: Context, shop: Shop, folder: Path) -> tu
     if config.text:
         model.start_from(next_items.vectors(context, shop.texts))
     model.save(folder)
-    pairs = len(model.pairs)
-    return pa.table({"row": np.arange(pairs)}, schema=PAIR), {"pairs": pairs, "unscorable": len(model.unscorable)}
+    pairs: NDArray[np.int64] = model.get_buffer("pairs").numpy()
+    rows = pa.table({"user": pairs[:, 0], "item": pairs[:, 1]}, schema=PAIR)
+    return rows, {"interactions": len(pairs), "unscorable": len(model.unscorable)}
 
 
 STARTS: dict[str, Start] = {"sequential": _sequential, "graph": _graph}
