@@ -2,6 +2,7 @@
 
 manifest.json      format, lineage, metrics, fusion weights, sha256 of every file
 model/             the encoder (safetensors, JSON)
+recommender/       the recommender of the next product, where one was trained and won (safetensors, JSON)
 catalogue.parquet  products in order of position
 vectors.npy        unit vectors, float32, (products, width)
 bm25/              the lexical index (npy, JSON)

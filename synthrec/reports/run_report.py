@@ -45,6 +45,7 @@ def collect(pipeline: Pipeline) -> dict[str, Any]:
         "curation": figures["curate"],
         "training": figures["train"],
         "evaluation": {k: figures["evaluate"][k] for k in ("test", "winner", "bm25", "tune_queries", "left_out")},
+        "next_items": figures.get("evaluate_next"),
         "sentiment": figures["evaluate"]["sentiment"],
         "bundle": figures["package"],
         "queries": _queries(pipeline),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from synthrec.retrieval.bm25 import BM25
 
 
 def settings(config: Config) -> Any:
-    return bundle.FORMAT
+    return [bundle.FORMAT, config.recommend.models]
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -27,6 +28,7 @@ def run(context: Context) -> dict[str, Any]:
     shutil.rmtree(folder / "model", ignore_errors=True)
     with (context.inputs["train"] / "model").fetched() as model:
         shutil.copytree(model, folder / "model", ignore=shutil.ignore_patterns(".*"))
+    recommender = _recommender(context, folder)
     vectors = np.load(io.BytesIO(context.inputs["evaluate"].read_bytes("vectors.npy")), allow_pickle=False)
     winner = tuned["winner"]
     lineage = {name: m["fingerprint"] for name, m in context.manifests.items()}
@@ -41,6 +43,7 @@ def run(context: Context) -> dict[str, Any]:
             "synthrec": synthrec.__version__,
             "system": winner["system"],
             "weights": winner["weights"],
+            "recommender": recommender,
             "metrics": tuned["test"]["systems"][winner["system"]] if tuned["test"] else {},
             "lineage": lineage,
         },
@@ -49,6 +52,22 @@ def run(context: Context) -> dict[str, Any]:
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     console.say(f"    {manifest['system']} over {manifest['products']} products, {size / 1e6:.0f} MB: {folder}")
     return {"system": winner["system"], "products": manifest["products"], "bytes": size}
+
+
+def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
+    """Put the recommender that evaluation chose into the bundle; None where the config trains none.
+
+    The text likeness needs no more than the products' vectors, which are there.
+    """
+    shutil.rmtree(folder / "recommender", ignore_errors=True)
+    if not context.config.recommend.models:
+        return None
+    judged = context.inputs["evaluate_next"].read_json("metrics.json")
+    winner = judged["winner"]
+    if winner in context.config.recommend.models:
+        with (context.inputs[f"train_{winner}"] / "model").fetched() as model:
+            shutil.copytree(model, folder / "recommender", ignore=shutil.ignore_patterns(".*"))
+    return {"system": winner, "metrics": judged["systems"][winner], "filter_viewed": judged["filter_viewed"]}
 
 
 def stage(models: tuple[str, ...]) -> Stage:
