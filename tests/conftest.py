@@ -71,6 +71,11 @@ def small_shop(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             },
         },
         "train": {"epochs": 2, "batch_size": 8},
+        "recommend": {
+            "models": ["sequential", "graph"],
+            "sequential": {"epochs": 4, "width": 16, "batch_size": 16},
+            "graph": {"epochs": 2, "width": 16, "batch_size": 128},
+        },
         "evaluate": {"judgments": str(folder / "judgments.jsonl"), "bootstrap": 200},
         "serve": {"port": 0},
     }

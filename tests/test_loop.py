@@ -6,17 +6,29 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from synthrec import bundle, schema
+from synthrec import bundle, recommenders, schema
 from synthrec.cli import run_stages
 from synthrec.config import load
 from synthrec.errors import UserError
+from synthrec.recommenders.base import Cases
 from synthrec.reports import run_report
 
-STAGES = ("prepare", "synthesize", "curate", "train", "evaluate", "package")
+STAGES = (
+    "prepare",
+    "synthesize",
+    "curate",
+    "train",
+    "train_sequential",
+    "train_graph",
+    "evaluate",
+    "evaluate_next",
+    "package",
+)
 
 
 def labels(pipeline, stage, task=None):
@@ -103,9 +115,39 @@ def test_evaluation_ranks_the_whole_catalogue_for_every_test_query(small_run):
         assert found["recall@100"]["mean"] == pytest.approx(1.0) or system == "BM25"
 
 
+def test_recommenders_of_the_next_product_are_judged_beside_strong_baselines(small_run):
+    figures = small_run.manifest("evaluate_next")["figures"]
+    baselines = {"popularity", "ItemKNN", "EASE", "text likeness", "ItemKNN + text"}
+    assert set(figures["systems"]) == baselines | {"sequential", "graph"}
+    rows = pq.read_table(f"{small_run.folder('evaluate_next').path}/per_case.parquet").to_pylist()
+    assert len(rows) == 7 * figures["cases"] > 7 * 100
+    assert sum(row["cold"] for row in rows) == 7 * figures["cold_cases"]
+    for system, found in figures["systems"].items():
+        values = [row["ndcg@10"] for row in rows if row["system"] == system]
+        assert found["ndcg@10"]["mean"] == pytest.approx(sum(values) / len(values))
+        assert 0 < found["coverage"] <= 1
+    assert [one["system"] for one in figures["comparisons"]] == ["sequential", "graph"]
+    assert {one["baseline"] for one in figures["comparisons"]} < baselines
+
+
+def test_each_recommender_stops_at_its_best_epoch_and_loads_without_its_stage(small_run):
+    cases = Cases(np.array([0, -1]), [np.array([3]), np.array([4, 5])], [np.array([7]), np.array([8])])
+    for name, epochs in (("sequential", 4), ("graph", 2)):
+        figures = small_run.manifest(f"train_{name}")["figures"]
+        values = figures["validation_ndcg@10"]
+        assert len(values) == epochs
+        assert figures["best_epoch"] == values.index(max(values))
+        scores = recommenders.scorer(name, small_run.folder(f"train_{name}").local / "model").scores(cases)
+        assert scores.shape == (2, 26)
+        assert not np.isnan(scores).any()
+
+
 def test_the_bundle_is_whole_and_says_what_it_came_from(small_run):
     opened = bundle.load(small_run.folder("package").local)
     assert opened.manifest["lineage"] == {one: small_run.fingerprint(one) for one in STAGES[:-1]}
+    best = small_run.manifest("evaluate_next")["figures"]["winner"]
+    assert opened.manifest["recommender"]["system"] == best
+    assert (opened.path / "recommender").is_dir() == (best in ("sequential", "graph"))
     assert opened.catalogue.num_rows == 26
     assert opened.hybrid.vectors.shape == (26, 384)
 
@@ -139,6 +181,7 @@ def test_the_report_is_one_file_that_tells_the_whole_story(small_run):
     assert not re.findall(r'(?:src|href)="(?!#)[^"]+"|@import|url\((?!#)', html), "something is fetched from elsewhere"
     for heading in (
         "How good is it?",
+        "What shoppers took next",
         "What went in",
         "What the language model wrote",
         "What was refused",
