@@ -331,6 +331,15 @@ class Curate(Settings):
     second: dict[str, str] = Field(
         {}, description="step agreement: task: another task of this run, or folder-of-labels:task of another run"
     )
+    noise_rows: Positive = Field(
+        50_000, description="step noise: the classifier learns from at most so many rows of a question"
+    )
+    noise_least: Annotated[int, Field(ge=10)] = Field(
+        50, description="step noise: labels of fewer rows are neither learnt nor refused"
+    )
+    noise_filter: Literal["prune_by_noise_rate", "confident_learning"] = Field(
+        "prune_by_noise_rate", description="step noise: cleanlab's filter; the second refuses less, and less wrongly"
+    )
     max_imbalance: Annotated[float, Field(ge=1)] = Field(
         5.0, description="step balance: the most frequent label's rows over the rarest's"
     )

@@ -119,6 +119,7 @@ REJECT = pa.schema(
 )
 
 RAW_LIMIT = 2000
+FEW_LABELS = 24  # labels to choose among; more are texts of the shop's own, not classes
 
 
 def row_id(*parts: Any) -> str:

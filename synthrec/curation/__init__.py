@@ -10,6 +10,7 @@ from synthrec.curation.calibrate import calibrated, learn
 from synthrec.curation.clean import copies, normalise, well_formed
 from synthrec.curation.dedup import duplicates
 from synthrec.curation.near import copies_of, near_duplicates
+from synthrec.curation.noise import suspects, unsuspected
 from synthrec.curation.relevance import scored_relevant
 from synthrec.curation.roundtrip import index, roundtrip
 from synthrec.curation.semantic import semantic_duplicates
@@ -33,6 +34,7 @@ STEPS = {
         Step("augment", QUERIES, more),
         Step("margin", (), ahead),
         Step("agreement", (), agreed, opinions),
+        Step("noise", (), unsuspected, suspects),
         Step("balance", (), balanced, shares),
     )
 }

@@ -9,7 +9,6 @@ from synthrec import schema
 from synthrec.curation.base import Aids, Outcome, Row, split
 
 Question = tuple[str, str, tuple[str, ...]]  # facet, language, labels
-FEW_LABELS = 24  # more are texts of the shop's own, of which no balance is wanted
 
 
 def shares(parts: Iterable[list[Row]], aids: Aids) -> dict[tuple[Question, str], float]:
@@ -40,4 +39,4 @@ def balanced(rows: list[Row], aids: Aids, shares: dict[tuple[Question, str], flo
 
 def _question(row: Row) -> Question | None:
     labels = tuple(row["labels"] or ())
-    return (row["facet"], row["language"], labels) if 1 < len(labels) <= FEW_LABELS else None
+    return (row["facet"], row["language"], labels) if 1 < len(labels) <= schema.FEW_LABELS else None

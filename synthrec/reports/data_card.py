@@ -23,7 +23,6 @@ from synthrec.tasks import Task, chosen_tasks
 
 Rows = list[dict[str, Any]]
 NEAR_COPIES = ("copy of the title", "copy of the prompt", "duplicate", "near-duplicate", "semantic duplicate")
-MOST_LABELS = 24
 LEAST = 20  # fewer texts than these say nothing of variety
 
 
@@ -129,7 +128,7 @@ def _labels(own: Rows) -> dict[str, int]:
     for row in own:
         if row["scored"]:
             counts[row["label"]] += row["count"]
-    return dict(counts.most_common()) if len(counts) <= MOST_LABELS else {}
+    return dict(counts.most_common()) if len(counts) <= schema.FEW_LABELS else {}
 
 
 def _sampling(one: Sampling) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from synthrec import schema
 
 Row = dict[str, Any]
-MOST_LABELS = 24  # more than these are texts of the shop's, not classes
 UNSURE = 0.2  # a label that leads by less than this is in doubt
 
 
@@ -24,7 +23,7 @@ def sample(rows: list[Row], size: int, seed: int) -> list[Row]:
         labels[row["task"]].add(row["label"])
     strata: dict[str, dict[tuple[Any, ...], list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        label = row["label"] if len(labels[row["task"]]) <= MOST_LABELS else ""
+        label = row["label"] if len(labels[row["task"]]) <= schema.FEW_LABELS else ""
         strata[row["task"]][row["facet"], row["language"], label, unsure(row)].append(row)
     ordered = []
     for task, groups in strata.items():
