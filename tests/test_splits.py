@@ -1,51 +1,85 @@
-"""The random split: a partition of each shopper's items, in RecBole's sizes."""
+"""Splits: what is learnt from, what is known and what is to be found; by hand, and for any shoppers."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthrec.evaluation.splits import random_split
+from synthrec.evaluation.splits import leave_one_out, temporal
 
-# What recbole 1.2.1's `split_by_ratio([.8, .1, .1], group_by="user")` gave for a user of so many items.
-RECBOLE = {1: (1, 0, 0), 2: (1, 0, 1), 3: (1, 1, 1), 4: (2, 1, 1), 9: (7, 1, 1), 10: (8, 1, 1), 19: (17, 1, 1)}
-RECBOLE |= {20: (16, 2, 2), 106: (86, 10, 10), 737: (591, 73, 73)}
-
-unlike = st.lists(st.integers(0, 60), max_size=45, unique=True)
-SEQUENCES = st.lists(unlike.map(lambda one: np.array(one, np.int64)), min_size=1, max_size=8)
+shops = st.lists(st.lists(st.integers(0, 30), min_size=0, max_size=9), min_size=1, max_size=12)
 
 
-@pytest.mark.parametrize("count", RECBOLE)
-def test_sizes_are_those_of_recbole(count):
-    split = random_split([np.arange(count)], (0.1, 0.1), seed=0)
-    parts = (split.train, split.validation.targets, split.test.targets)
-    assert tuple(sum(map(len, part)) for part in parts) == RECBOLE[count]
+def arrays(rows):
+    return [np.array(row, np.int64) for row in rows]
 
 
-@given(SEQUENCES, st.integers(0, 5))
-def test_every_item_is_in_one_part_and_histories_hold_what_came_before(sequences, seed):
-    split = random_split(sequences, (0.1, 0.1), seed)
-    found = [list(one) for one in split.train]
+def lists(rows):
+    return [row.tolist() for row in rows]
+
+
+def test_leave_one_out_by_hand():
+    split = leave_one_out(arrays([[1, 2, 3, 4], [5, 6], [7, 8, 9], []]))
+    assert lists(split.train) == [[1, 2], [5, 6], [7], []]
+    assert split.validation.users.tolist() == split.test.users.tolist() == [0, 2]
+    assert (lists(split.validation.histories), lists(split.validation.targets)) == ([[1, 2], [7]], [[3], [8]])
+    assert (lists(split.test.histories), lists(split.test.targets)) == ([[1, 2, 3], [7, 8]], [[4], [9]])
+
+
+@given(shops)
+@settings(deadline=None)
+def test_leave_one_out_keeps_every_item_in_its_place(rows):
+    split = leave_one_out(arrays(rows))
+    long = [i for i, row in enumerate(rows) if len(row) >= 3]
+    assert split.test.users.tolist() == split.validation.users.tolist() == long
     for cases in (split.validation, split.test):
-        for user, history, targets in zip(cases.users, cases.histories, cases.targets, strict=True):
-            assert len(targets)
-            assert sorted(history) == sorted(found[user])
-            found[user].extend(targets)
-    assert [sorted(one) for one in found] == [sorted(one) for one in sequences]
+        assert len(cases) == len(cases.histories) == len(cases.targets)
+    for case, user in enumerate(long):
+        held = [split.validation.targets[case][0], split.test.targets[case][0]]
+        assert [*split.train[user], *held] == rows[user]
+        assert [*split.test.histories[case], held[1]] == rows[user]
+        assert [*split.validation.histories[case], *held] == rows[user]
+    assert all(split.train[i].tolist() == row for i, row in enumerate(rows) if i not in long)
 
 
-@given(SEQUENCES)
-def test_what_is_learnt_from_keeps_its_order(sequences):
-    for sequence, kept in zip(sequences, random_split(sequences, (0.1, 0.1), 0).train, strict=True):
-        assert [i for i in sequence if i in set(kept)] == list(kept)
+def test_temporal_by_hand():
+    # Ten interactions at the times 0 to 9: up to 5.4 is learnt from, up to 7.2 validates, the rest tests.
+    sequences = arrays([[10, 11, 12, 13], [20, 21, 21], [30, 31, 32]])
+    times = [np.array(t, float) for t in ([0, 3, 6, 9], [1, 7, 8], [2, 4, 5])]
+    split = temporal(sequences, times, (0.6, 0.8))
+    assert lists(split.train) == [[10, 11], [20], [30, 31, 32]]
+    assert split.validation.users.tolist() == [0, 1]
+    assert (lists(split.validation.histories), lists(split.validation.targets)) == ([[10, 11], [20]], [[12], [21]])
+    assert split.test.users.tolist() == [0, 1]
+    assert (lists(split.test.histories), lists(split.test.targets)) == ([[10, 11, 12], [20, 21]], [[13], [21]])
 
 
-def test_the_seed_decides():
-    def tests(seed):
-        return np.concatenate(random_split([np.arange(100)] * 5, (0.1, 0.1), seed).test.targets)
+@given(st.data())
+@settings(deadline=None)
+def test_temporal_never_looks_ahead(data):
+    rows = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=8), min_size=1, max_size=8))
+    times = [np.array(sorted(data.draw(st.integers(0, 20)) for _ in row), float) for row in rows]
+    first, second = sorted(data.draw(st.tuples(st.floats(0.1, 0.9), st.floats(0.1, 0.9))))
+    split = temporal(arrays(rows), times, (first, second))
+    moments = np.quantile(np.concatenate(times), [first, second])
+    assert lists(split.train) == [
+        [i for i, t in zip(r, ts, strict=True) if t <= moments[0]] for r, ts in zip(rows, times, strict=True)
+    ]
+    for cases, (start, stop) in ((split.validation, moments), (split.test, (moments[1], np.inf))):
+        found = {
+            u: (h.tolist(), t.tolist()) for u, h, t in zip(cases.users, cases.histories, cases.targets, strict=True)
+        }
+        for user, (row, when) in enumerate(zip(rows, times, strict=True)):
+            want = sorted({i for i, t in zip(row, when, strict=True) if start < t <= stop})
+            before = [i for i, t in zip(row, when, strict=True) if t <= start]
+            assert found.get(user) == ((before, want) if want else None)
 
-    np.testing.assert_array_equal(tests(1), tests(1))
-    assert (tests(1) != tests(2)).any()
-    assert len(np.unique(tests(1))) > 10  # not the same places for each shopper
+
+@pytest.mark.parametrize(("start", "stop", "users"), [(0, 2, [4, 5]), (1, 9, [5, 6]), (3, 5, [])])
+def test_a_part_of_the_cases(start, stop, users):
+    cases = leave_one_out(arrays([[]] * 4 + [[i, i + 1, i + 2] for i in range(3)])).test
+    part = cases.part(start, stop)
+    assert part.users.tolist() == users
+    assert lists(part.targets) == [[user - 4 + 2] for user in users]
