@@ -31,7 +31,7 @@ class LightGCN(nn.Module):
 
     Args:
         pairs: (n, 2): user and item of each interaction, each pair once.
-        layers: steps of propagation; the final vectors are the mean over all layers, the base among them.
+        layers: steps of propagation, at least one; the final vectors are the mean over all, the base among them.
         l2: weight of the squared length of the base vectors, as in the paper.
         draws: items drawn for each pair, of which the one that scores highest is the negative: dynamic negative
             sampling (Zhang et al. 2013). With one it is the paper's uniform sampling.
@@ -141,21 +141,36 @@ class LightGCN(nn.Module):
         """(cases, items), -inf for `unscorable` items.
 
         A shopper of the graph is scored by their own vector: what they took since the training does not count. Any
-        other (a number not in the graph, or without an interaction in it) gets the mean of the final vectors of the
-        items in their history; where that holds no item of the graph, every score is -inf.
+        other (a number not in the graph, or without an interaction in it) gets the vector of a node that joins the
+        graph at the items of their history, without a base of its own; where none of these is in the graph, every score
+        is -inf.
         """
         users, items = self.vectors()
-        own = torch.stack([self._shopper(*one, users, items) for one in zip(cases.users, cases.histories, strict=True)])
+        shares = self._shares()
+        own = torch.stack(
+            [
+                users[user] if 0 <= user < self.users and self.degrees[user] else self._joined(history, shares)
+                for user, history in zip(cases.users, cases.histories, strict=True)
+            ]
+        )
         scores = own @ items.T
         scores[:, self.degrees[self.users :] == 0] = -torch.inf
         return scores.masked_fill_(own.isnan().any(1, keepdim=True), -torch.inf).cpu().numpy()
 
-    def _shopper(self, user: np.int64, history: Items, users: Tensor, items: Tensor) -> Tensor:
+    def _shares(self) -> Tensor:
+        """(items, width): what an item gives to a shopper joined to it: all its layers but the last, over √degree.
+
+        A node's layer is the sum of its neighbours' layers before, each over √(degree of both); the mean of these over
+        all layers is the shopper's vector.
+        """
+        before = propagate(self.base, self._graph(), self.layers - 1)[self.users :]  # their mean
+        return before * (self.layers / (self.layers + 1) / self.degrees[self.users :].sqrt())[:, None]
+
+    def _joined(self, history: Items, shares: Tensor) -> Tensor:
         """(width,), NaN where nothing is known of the shopper."""
-        if 0 <= user < self.users and self.degrees[user] > 0:
-            return users[user]
-        taken = torch.from_numpy(history).to(items.device)
-        return items[taken[self.degrees[self.users + taken] > 0]].mean(0)
+        taken = torch.from_numpy(np.unique(history)).to(shares.device)
+        taken = taken[self.degrees[self.users + taken] > 0]
+        return shares[taken].sum(0) / torch.tensor(len(taken)).sqrt()
 
     def _graph(self) -> Tensor:
         shape = (len(self.base), len(self.base))
