@@ -15,6 +15,7 @@ from torch import distributed, nn
 from synthrec.recommenders.bi_encoder import BiEncoder, Objective
 from synthrec.storage import Folder
 from synthrec.training import loop
+from synthrec.training.checkpoints import Checkpoints
 from synthrec.training.distributed import gather
 from synthrec.training.loop import Plan
 from train_app.fit import SNAPSHOT, resumable
@@ -182,6 +183,149 @@ def test_the_rate_warms_up_then_falls_for_each_group(warmup, warm):
     np.testing.assert_allclose(share[:warm], np.arange(1, warm + 1) / warm, atol=1e-6)
     assert (np.diff(share[warm:]) < 0).all()
     assert (share > 0).all(), "no step is for nothing"
+
+
+# Validation, early stopping, accumulation.
+
+
+def line(plan, values=None, resume=None, keep=None):
+    """Fit a line; returns (weights, reports). `values`: what each epoch's validation says."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    dice = torch.Generator().manual_seed(1)
+    x = torch.randn(plan.rows, 3, generator=dice)
+    y = x.sum(1, keepdim=True)
+    reports, said = [], iter(values or ())
+
+    def loss(rows):
+        return nn.functional.mse_loss(model(x[rows]), y[rows])
+
+    def report(metrics, save):
+        reports.append(metrics)
+        if keep is not None:
+            keep(metrics, save)
+
+    groups = [{"params": list(model.parameters()), "lr": 0.05}]
+    validate = None if values is None else lambda: next(said)
+    loop.train(loss, model, groups, plan, Accelerator(cpu=True), report, lambda *_: None, resume, validate)
+    return model.state_dict(), reports
+
+
+@pytest.mark.parametrize(
+    ("patience", "values", "epochs", "best"),
+    [
+        (2, [0.1, 0.3, 0.2, 0.3, 0.9, 0.9], 4, 1),  # an equal value is no better one
+        (3, [0.1, 0.3, 0.2, 0.2, 0.4, 0.1], 6, 4),
+        (1, [0.5, 0.4, 0.9, 0.9, 0.9, 0.9], 2, 0),
+        (None, [0.5, 0.4, 0.3, 0.2, 0.1, 0.0], 6, 0),
+    ],
+)
+def test_training_stops_when_validation_has_long_been_no_better(tmp_path, patience, values, epochs, best):
+    plan = Plan(rows=16, batch_size=4, epochs=6, warmup=0.1, seed=0, patience=patience)
+    keep = Checkpoints(tmp_path)
+    weights, reports = line(plan, values, keep=keep)
+    assert [one["value"] for one in reports] == values[:epochs]
+    assert reports[-1]["best_epoch"] == best
+    assert keep.last == keep.path(epochs - 1)
+    assert keep.best == keep.path(best)
+    assert sorted(tmp_path.iterdir()) == sorted({keep.last, keep.best}), "no more than is needed is kept"
+    assert all(torch.equal(loop.read(keep.last)["model"][name], weights[name]) for name in weights)
+    if best != epochs - 1:
+        assert not torch.equal(loop.read(keep.best)["model"]["weight"], weights["weight"])
+    if patience is not None and epochs < 6:
+        again, more = line(plan, values, resume=keep.last)
+        assert more == [], "a run that had stopped stays so"
+        assert torch.equal(again["weight"], weights["weight"])
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("epoch", range(5))
+@pytest.mark.parametrize("moment", ["while it saves", "before the rename", "before old ones go", "as an old one goes"])
+def test_a_run_that_is_killed_at_any_moment_comes_to_the_same(tmp_path, monkeypatch, epoch, moment):
+    plan = Plan(rows=16, batch_size=4, epochs=6, warmup=0.1, seed=0, patience=3)
+    values = [0.1, 0.4, 0.3, 0.5, 0.2, 0.3]
+    whole = Checkpoints(tmp_path / "whole")
+    weights, reports = line(plan, values, keep=whole)
+    hurt = Checkpoints(tmp_path / "hurt")
+
+    def kill(*_, **__):
+        raise Killed
+
+    def keep(metrics, save):
+        with monkeypatch.context() as patch:
+            if metrics["epoch"] == epoch:
+                if moment == "while it saves":
+                    save = lambda folder: ((folder / "state.pt").write_bytes(b"half"), kill())  # noqa: E731
+                if moment == "before the rename":
+                    patch.setattr(type(tmp_path), "rename", kill)
+                if moment == "before old ones go":
+                    patch.setattr(Checkpoints, "_whole", kill)
+                if moment == "as an old one goes":
+                    patch.setattr("synthrec.training.checkpoints._delete", kill)
+            hurt(metrics, save)
+
+    try:
+        line(plan, values, keep=keep)
+    except Killed:
+        done = 0 if hurt.last is None else len(loop.read(hurt.last)["losses"])
+        assert done in (epoch, epoch + 1)
+        again, more = line(plan, values[done:], keep=hurt, resume=hurt.last)
+        assert more == reports[done:]
+        assert torch.equal(again["weight"], weights["weight"])
+    assert sorted(one.name for one in hurt.folder.iterdir()) == sorted(one.name for one in whole.folder.iterdir())
+    assert hurt.best == hurt.path(3)
+    for name, value in loop.read(whole.best)["model"].items():
+        assert torch.equal(loop.read(hurt.best)["model"][name], value)
+
+
+def test_nothing_was_saved_yet(tmp_path):
+    keep = Checkpoints(tmp_path / "new")
+    assert (keep.last, keep.best, keep.progress().losses) == (None, None, [])
+
+
+def test_without_a_validation_the_last_is_the_best(tmp_path):
+    keep = Checkpoints(tmp_path)
+    _, reports = line(Plan(rows=8, batch_size=4, epochs=3, warmup=0.1, seed=0), keep=keep)
+    assert "value" not in reports[-1]
+    assert keep.best == keep.last == keep.path(2)
+    assert list(tmp_path.iterdir()) == [keep.last]
+
+
+@pytest.mark.parametrize("accumulate", [2, 5])
+def test_small_batches_accumulated_come_to_a_big_one(accumulate):
+    big, small = (
+        Plan(rows=60, batch_size=20 // many, epochs=3, warmup=0.1, seed=4, accumulate=many) for many in (1, accumulate)
+    )
+    assert small.steps(1) == big.steps(1) == 3
+    (weights, reports), (others, more) = line(big), line(small)
+    for name in weights:
+        torch.testing.assert_close(others[name], weights[name], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(more[-1]["losses"], reports[-1]["losses"], rtol=1e-5)
+
+
+def test_the_rate_may_stay_and_gradients_are_clipped():
+    # Two steps of SGD would show the gradient; Adam's first moment does: .1 of it after a step.
+    plan = Plan(rows=4, batch_size=1, epochs=1, warmup=0.5, seed=0, decay=False, clip=0.5)
+    weight, path = nn.Parameter(torch.zeros(1, dtype=torch.float64)), []
+
+    def loss(rows):
+        path.append(weight.item())
+        return 1000 * weight.sum()
+
+    saved = []
+
+    def report(metrics, save):
+        saved.append(save)
+
+    groups = [{"params": [weight], "lr": 0.1, "weight_decay": 0.0}]
+    loop.train(loss, nn.ParameterList([weight]), groups, plan, Accelerator(cpu=True), report, lambda *_: None)
+    path.append(weight.item())
+    np.testing.assert_allclose(np.diff(path), [-0.05, -0.1, -0.1, -0.1], rtol=1e-4)
+    moment = saved[0].keywords["optimizer"].state[weight]["exp_avg"].item()
+    assert moment == pytest.approx(0.5 * (1 - 0.9**4), rel=1e-4)
 
 
 # Ranks: two real processes over gloo.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,16 @@ from synthrec.recommenders.sequential import Shape
 from synthrec.training.checkpoints import Checkpoints
 
 POLICIES = {"viewed_left_out": True, "viewed_kept": False}
-RECIPE = Recipe(Shape(dropout=0.2, negatives=256), batch_size=128, patience=10)
+RECIPE = Recipe(
+    Shape(dropout=0.5, negatives=1024, logq=False),
+    batch_size=256,
+    learning_rate=2e-3,
+    warmup=0.02,
+    decay=True,
+    patience=10,
+)
+BASELINES: dict[str, Callable[[Sequence[Items], int], Scorer]]
+BASELINES = {"popularity": Popularity, "ItemKNN": ItemKNN, "EASE": EASE}
 PUBLISHED = {"recall@10": 0.0921, "ndcg@10": 0.0531, "of": "SASRec with sampled softmax (arXiv:2508.06450)"}
 
 
@@ -43,11 +52,10 @@ def main() -> None:
     items = int(max(one.max() for one in sequences)) + 1
     split = leave_one_out(sequences)
     runs = [_trained(split, items, seed, given) for seed in given.seeds]
-    others = {"popularity": Popularity, "ItemKNN": ItemKNN, "EASE": EASE}
     baselines = {}
-    for name, make in others.items():
-        console.say(f"{name}")
-        baselines[name] = _judged(make(split.train, items), split)
+    for name in given.baselines:
+        console.say(name)
+        baselines[name] = _judged(BASELINES[name](split.train, items), split)
     means = {policy: _mean([run[policy] for run in runs]) for policy in POLICIES}
     headline = means["viewed_left_out"]
     result = {
@@ -64,7 +72,7 @@ def main() -> None:
         "each": {policy: [_figures(run[policy]) for run in runs] for policy in POLICIES},
         "means": means,
         "baselines": {name: {policy: _figures(one[policy]) for policy in POLICIES} for name, one in baselines.items()},
-        "ndcg_10_over_best_baseline": _lift(runs, baselines),
+        "ndcg_10_over_best_baseline": _lift(runs, baselines) if baselines else None,
         "recipe": asdict(RECIPE) | {"epochs": given.epochs, "threads": given.threads},
         "epochs": [run["epochs"] for run in runs],
         "seconds_per_epoch": _pace(split, items, given),
@@ -78,11 +86,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="../shared/data/amazon_beauty", help="folder of sequences.txt")
     parser.add_argument("--run-dir", default="runs/benchmark-sequence", help="where checkpoints are, to go on from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=100, help="at most so many")
+    parser.add_argument("--epochs", type=int, default=40, help="at most so many")
     parser.add_argument("--threads", type=int, default=1, help="of torch, for ours and for RecTools")
     parser.add_argument(
         "--rectools", default=".venv-rectools/bin/python", help="Python of an environment with RecTools"
     )
+    parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=list(BASELINES))
     parser.add_argument("--turns", type=int, default=3, help="epochs timed of ours and of RecTools'; 0 for none")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, last line")
     return parser.parse_args()
@@ -99,7 +108,7 @@ def _trained(split: Split, items: int, seed: int, given: argparse.Namespace) -> 
     same_settings(folder, RECIPE, given.epochs)
     keep = Checkpoints(folder)
     console.say(f"seed {seed}")
-    validation = some(split.validation, 5000)
+    validation = some(split.validation, 2000)
     model = fit(
         split.train, items, RECIPE, seed, given.epochs, keep, lambda model: ndcg(model, validation, split.train)
     )

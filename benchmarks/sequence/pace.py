@@ -19,7 +19,7 @@ from synthrec import console
 from synthrec.evaluation.splits import Items
 from synthrec.recommenders.sequential import Shape
 
-COMMON = Recipe(Shape(width=64, blocks=1, heads=1, longest=50, dropout=0.2, negatives=256), batch_size=128)
+COMMON = Recipe(Shape(width=64, blocks=1, heads=1, longest=50, dropout=0.2, negatives=256, logq=False), batch_size=128)
 
 
 def pace(train: Sequence[Items], items: int, python: str, epochs: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from synthrec import console
 from synthrec.errors import UserError
 from synthrec.evaluation.recommendation import judge
 from synthrec.evaluation.splits import Cases, Items
+from synthrec.recommenders.items import Features
 from synthrec.recommenders.sequential import Sequential, Shape
 from synthrec.training import loop
 from synthrec.training.checkpoints import Checkpoints
@@ -42,11 +43,12 @@ def fit(
     epochs: int,
     keep: Checkpoints | None = None,
     validate: Callable[[Sequential], float] | None = None,
+    features: Features | None = None,
 ) -> Sequential:
     """Train from `keep`'s last checkpoint, or from the start; the model of the best epoch, or of the last."""
     torch.manual_seed(seed)
     known = np.bincount(np.concatenate(list(train)), minlength=items) > 0
-    model = Sequential(known, recipe.shape)
+    model = Sequential(known, recipe.shape, features)
     rows = [one for one in train if len(one) > 1]
     plan = loop.Plan(
         len(rows), recipe.batch_size, epochs, recipe.warmup, seed, decay=recipe.decay, patience=recipe.patience

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,16 +21,26 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synthrec.recommenders.base import Batch, Cases, Gather
+from synthrec.recommenders.base import Batch, Gather
 from synthrec.recommenders.items import Features, Items
 from synthrec.recommenders.packing import Group, Packed, pack
 
 History = NDArray[np.int64]
 
 
+class Asked(Protocol):
+    """Of `evaluation.splits.Cases`, all that is looked at: what each shopper took, oldest first."""
+
+    @property
+    def histories(self) -> Sequence[History]: ...
+
+
 @dataclass(frozen=True)
 class Shape:
-    """`negatives`: items sampled, for a batch, beside the targets; 0 for softmax over all known items."""
+    """`negatives`: items sampled, for a batch, beside the targets; 0 for softmax over all known items.
+
+    `logq`: whether samples stand for the whole catalogue, as softmax over it would have it, or for themselves alone.
+    """
 
     width: int = 64
     blocks: int = 1
@@ -39,6 +49,7 @@ class Shape:
     dropout: float = 0.2
     ids: bool = True
     negatives: int = 256
+    logq: bool = True
 
 
 class Sequential(nn.Module):
@@ -83,8 +94,9 @@ class Sequential(nn.Module):
         vectors = self.catalogue(torch.cat([packed.items, targets, sampled]))
         given, right, wrong = vectors.split([len(targets), len(targets), len(sampled)])
         hidden = self.hidden(given, packed)
-        # Each sample stands for so many items of the catalogue (logQ, for uniform sampling).
-        logits = hidden @ wrong.T + math.log(len(self.pool) / len(sampled))
+        logits = hidden @ wrong.T
+        if self.shape.logq:  # sampling is uniform: each stands for so many items
+            logits = logits + math.log(len(self.pool) / len(sampled))
         logits = logits.masked_fill(targets[:, None] == sampled, -torch.inf)
         own = (hidden * right).sum(1, keepdim=True)
         return (torch.cat([own, logits], 1).logsumexp(1) - own[:, 0]).mean()
@@ -115,7 +127,7 @@ class Sequential(nn.Module):
         with torch.inference_mode():
             return self.catalogue().numpy()  # type: ignore[no-any-return]
 
-    def scores(self, cases: Cases) -> NDArray[np.float32]:
+    def scores(self, cases: Asked) -> NDArray[np.float32]:
         """(cases, items). A newcomer's scores are all alike: let popularity rank for those without a history."""
         scores = self.encode(cases.histories) @ self.vectors().T
         unknowable = ~self.catalogue.knowable().numpy()

@@ -19,7 +19,8 @@ class Checkpoints:
 
     def __call__(self, metrics: dict[str, Any], save: Callable[[Path], None]) -> None:
         draft = self.folder / "draft"
-        shutil.rmtree(draft, ignore_errors=True)
+        if draft.exists():
+            _delete(draft)
         draft.mkdir()
         save(draft)
         epoch = metrics["epoch"]
@@ -27,7 +28,7 @@ class Checkpoints:
         keep = {self.path(epoch), self.path(metrics.get("best_epoch", epoch))}
         for old in set(self._whole()) - keep:
             old.rename(draft)  # so that a deletion cut short leaves no half checkpoint
-            shutil.rmtree(draft)
+            _delete(draft)
 
     def path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:04d}"
@@ -49,3 +50,7 @@ class Checkpoints:
 
     def _whole(self) -> list[Path]:
         return list(self.folder.glob("epoch-*"))
+
+
+def _delete(folder: Path) -> None:
+    shutil.rmtree(folder)

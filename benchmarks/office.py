@@ -1,0 +1,211 @@
+"""Next products of office shoppers: ids, text, text and what the LLM synthesised, beside baselines and the published.
+
+Learnt is from `sequences_train` and the products' text alone: about an eighth of the interactions that the published
+models saw, but later ones. Every product is ranked for every row of `sequences_test`, what stands in the row's history
+left out. Settings, epochs and the weights of the mixture are chosen on a tenth of `sequences_train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import product as combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from benchmarks.machine import machine
+from benchmarks.sequence.training import Recipe, fit, ndcg, same_settings
+from synthrec import console, schema
+from synthrec.cli import run_stages
+from synthrec.config import load
+from synthrec.evaluation.baselines import EASE, Fusion, ItemKNN, Likeness, Popularity
+from synthrec.evaluation.recommendation import Judged, cold, judge
+from synthrec.evaluation.significance import bootstrap_mean, paired_bootstrap
+from synthrec.evaluation.splits import Items, Split
+from synthrec.pipeline import Pipeline
+from synthrec.recommenders.base import Cases, Scorer
+from synthrec.recommenders.bi_encoder import BiEncoder
+from synthrec.recommenders.sequential import Shape
+from synthrec.training.behaviour import sessions
+from synthrec.training.checkpoints import Checkpoints
+
+PADDING = "0"  # stands in histories where the source had no id; a product of that id is in the catalogue all the same
+IDS = Recipe(Shape(dropout=0.3, longest=11, negatives=0), batch_size=128, learning_rate=1e-3, patience=10)
+TEXT = replace(IDS, shape=replace(IDS.shape, width=128))
+PUBLISHED = {
+    "MiniOneRec": {"hr@10": 0.1634, "ndcg@10": 0.1242},
+    "S-DPO": {"hr@10": 0.1587, "ndcg@10": 0.1255},
+    "SASRec": {"hr@10": 0.1120, "ndcg@10": 0.0858},
+}
+SHARES = (0.0, 0.5, 1.0, 2.0)  # of the mixture's parts, tried on the validation
+
+
+def main() -> None:
+    given = _arguments()
+    torch.set_num_threads(given.threads)
+    pipeline = _synthesised(given)
+    catalogue = (pipeline.folder("prepare") / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
+    place = {product: i for i, product in enumerate(catalogue["product_id"].to_pylist())}
+    split = _split(Path(given.data), place)
+    labels = (pipeline.folder("synthesize") / "labels").read_table(schema.LABEL).to_pylist()
+    synthetic = sessions(labels, place)
+    vectors = BiEncoder.load("embedded").encode(catalogue["text"].to_pylist())
+    likeness, together = Likeness(vectors, last=3), ItemKNN(split.train, len(place), shrink=1.0)
+    fixed: dict[str, Scorer] = {
+        "popularity": Popularity(split.train, len(place)),
+        "ItemKNN": together,
+        "EASE": EASE(split.train, len(place)),
+        "text likeness": likeness,
+        "ItemKNN + text": Fusion([(together, 1.0), (likeness, 1.0)]),
+    }
+    found = {name: [_judge(system, split)] for name, system in fixed.items()}
+    for seed in given.seeds:
+        models = _models(split, vectors, synthetic, seed, given)
+        base: Scorer = models["sequential, text + synthetic"] if synthetic else models["sequential, text"]
+        models["mixture"] = _mixture([base, together, likeness], split)
+        for name, model in models.items():
+            found.setdefault(name, []).append(_judge(model, split))
+    result = {"benchmark": "office", "machine": machine(), "test_rows": len(split.test), "synthetic": len(synthetic)}
+    result |= _figures(found, cold(split.test, split.train, len(place))) | {"published": PUBLISHED}
+    if given.json:
+        print(json.dumps(result))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="../shared/data/amazon_office", help="folder of the set's Parquet files")
+    parser.add_argument("--run-dir", default="runs/benchmark-office", help="synthesis and checkpoints, to go on from")
+    parser.add_argument("--products", type=int, help="the LLM thinks of sessions for so many; default: all")
+    parser.add_argument("--engine", default="{kind: llamacpp}", help="synthesize.engine, as YAML")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=100, help="at most so many")
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, last line")
+    return parser.parse_args()
+
+
+def _synthesised(given: argparse.Namespace) -> Pipeline:
+    tasks = {"session": {"max_products": given.products}}
+    overrides = [
+        f"sources.products.path={given.data}/products.parquet",
+        f"run_dir={given.run_dir}/run",
+        f"synthesize.engine={given.engine}",
+        f"synthesize.tasks={json.dumps(tasks)}",
+    ]
+    return run_stages(load("configs/office.yaml", overrides), ["prepare", "synthesize"])
+
+
+def _split(data: Path, place: dict[str, int]) -> Split:
+    """A tenth of the training rows, by a hash, validates: its last step is to be found, its history is learnt from."""
+
+    def rows(name: str) -> list[tuple[Items, Items]]:
+        table = pq.read_table(data / f"{name}.parquet", columns=["history", "target"])
+        known = [
+            ([place[p] for p in history if p != PADDING and p in place], place.get(target))
+            for history, target in zip(table["history"].to_pylist(), table["target"].to_pylist(), strict=True)
+        ]
+        return [(np.array(h, np.int64), np.array([t], np.int64)) for h, t in known if t is not None]
+
+    train, held = [], []
+    for number, (history, target) in enumerate(rows("sequences_train")):
+        if zlib.crc32(str(number).encode()) % 10:
+            train.append(np.concatenate([history, target]))
+        else:
+            train.append(history)
+            held.append((history, target))
+    return Split(train, _cases(held), _cases(rows("sequences_test")))
+
+
+def _cases(rows: Sequence[tuple[Items, Items]]) -> Cases:
+    return Cases(np.full(len(rows), -1), [history for history, _ in rows], [target for _, target in rows])
+
+
+def _models(
+    split: Split, vectors: Any, synthetic: list[Items], seed: int, given: argparse.Namespace
+) -> dict[str, Scorer]:
+    kinds: dict[str, tuple[Recipe, Any, list[Items]]] = {
+        "sequential, ids": (IDS, None, []),
+        "sequential, text": (TEXT, vectors, []),
+    }
+    if synthetic:
+        kinds["sequential, text + synthetic"] = (TEXT, vectors, synthetic)
+    models: dict[str, Scorer] = {}
+    for name, (recipe, features, more) in kinds.items():
+        console.say(f"seed {seed}: {name}")
+        folder = Path(given.run_dir) / f"{name.replace(', ', '-').replace(' + ', '-')}-{len(more)}-{seed}"
+        same_settings(folder, recipe, given.epochs)
+        models[name] = fit(
+            [*split.train, *more],
+            len(vectors),
+            recipe,
+            seed,
+            given.epochs,
+            Checkpoints(folder),
+            lambda model: ndcg(model, split.validation, split.train),
+            features,
+        )
+    return models
+
+
+def _mixture(parts: list[Scorer], split: Split) -> Scorer:
+    """The shares of the first part's companions that do best on the validation."""
+
+    def mark(shares: tuple[float, ...]) -> float:
+        mixed = Fusion(list(zip(parts, (1.0, *shares), strict=True)))
+        return float(judge(mixed, split.validation, split.train, True, (10,)).by_case["ndcg@10"].mean())
+
+    best = max(combinations(SHARES, repeat=len(parts) - 1), key=mark)
+    return Fusion(list(zip(parts, (1.0, *best), strict=True)))
+
+
+def _judge(system: Scorer, split: Split) -> Judged:
+    return judge(system, split.test, split.train, True)
+
+
+def _figures(found: dict[str, list[Judged]], cold_rows: Any) -> dict[str, Any]:
+    """Means over the seeds, their intervals over the rows, cold and warm targets apart."""
+    measures = ("hr@10", "ndcg@10")
+    values = {name: {m: np.mean([one.by_case[m] for one in runs], 0) for m in measures} for name, runs in found.items()}
+    table = {
+        name: {m: asdict(bootstrap_mean(v)) for m, v in by.items()}
+        | {f"{kind}_ndcg@10": float(by["ndcg@10"][rows].mean()) for kind, rows in _kinds(cold_rows).items()}
+        | {"seeds_ndcg@10": [float(one.by_case["ndcg@10"].mean()) for one in found[name]]}
+        for name, by in values.items()
+    }
+    best = max(table, key=lambda name: table[name]["ndcg@10"]["mean"])
+    simple = max(("ItemKNN", "text likeness", "ItemKNN + text"), key=lambda name: table[name]["ndcg@10"]["mean"])
+    return {
+        "cold_rows": int(cold_rows.sum()),
+        "best": best,
+        "recall_10": table[best]["hr@10"]["mean"],
+        "hr_10": table[best]["hr@10"]["mean"],
+        "ndcg_10": table[best]["ndcg@10"]["mean"],
+        "best_over_simple": asdict(paired_bootstrap(values[best]["ndcg@10"], values[simple]["ndcg@10"])),
+        "simple": simple,
+        "synthetic_on_cold": _lift(values, cold_rows),
+        "systems": table,
+    }
+
+
+def _kinds(cold_rows: Any) -> dict[str, Any]:
+    return {"cold": cold_rows, "warm": ~cold_rows}
+
+
+def _lift(values: dict[str, Any], cold_rows: Any) -> dict[str, Any] | None:
+    """What synthetic sessions add to the text model on cold targets."""
+    with_, without = (values.get(f"sequential, text{end}") for end in (" + synthetic", ""))
+    if with_ is None or without is None:
+        return None
+    a, b = with_["ndcg@10"][cold_rows], without["ndcg@10"][cold_rows]
+    return asdict(paired_bootstrap(a, b)) | {"relative": float(a.mean() / b.mean() - 1)}
+
+
+if __name__ == "__main__":
+    main()
