@@ -2,7 +2,7 @@
 
 Learnt is from `sequences_train` and the products' text alone: about an eighth of the interactions that the published
 models saw, but later ones. Every product is ranked for every row of `sequences_test`, what stands in the row's history
-left out. Settings, epochs and the weights of the mixture are chosen on a tenth of `sequences_train`.
+left out. Settings, epochs and the weights of the mixture are chosen on a tenth of the shoppers in `sequences_train`.
 """
 
 from __future__ import annotations
@@ -103,28 +103,34 @@ def _synthesised(given: argparse.Namespace) -> Pipeline:
 
 
 def _split(data: Path, place: dict[str, int]) -> Split:
-    """A tenth of the training rows, by a hash, validates: its last step is to be found, its history is learnt from."""
-
-    def rows(name: str) -> list[tuple[Items, Items]]:
-        table = pq.read_table(data / f"{name}.parquet", columns=["history", "target"])
-        known = [
-            ([place[p] for p in history if p != PADDING and p in place], place.get(target))
-            for history, target in zip(table["history"].to_pylist(), table["target"].to_pylist(), strict=True)
-        ]
-        return [(np.array(h, np.int64), np.array([t], np.int64)) for h, t in known if t is not None]
-
+    """Rows of one shopper are prefixes of one sequence, so they are put together again: a row apart would give away
+    another's target. A tenth of the shoppers, by a hash, validates: their last step is to be found."""
     train, held = [], []
-    for number, (history, target) in enumerate(rows("sequences_train")):
-        if zlib.crc32(str(number).encode()) % 10:
-            train.append(np.concatenate([history, target]))
+    for user, rows in _rows(data / "sequences_train.parquet", place).items():
+        history, targets = rows[0][0], [target for _, target in rows]
+        if zlib.crc32(user.encode()) % 10:
+            train.append(np.array([*history, *targets], np.int64))
         else:
-            train.append(history)
-            held.append((history, target))
-    return Split(train, _cases(held), _cases(rows("sequences_test")))
+            before = [*history, *targets[:-1]]
+            train.append(np.array(before, np.int64))
+            held.append((before, targets[-1]))
+    test = [row for rows in _rows(data / "sequences_test.parquet", place).values() for row in rows]
+    return Split(train, _cases(held), _cases(test))
 
 
-def _cases(rows: Sequence[tuple[Items, Items]]) -> Cases:
-    return Cases(np.full(len(rows), -1), [history for history, _ in rows], [target for _, target in rows])
+def _rows(path: Path, place: dict[str, int]) -> dict[str, list[tuple[list[int], int]]]:
+    """Of each shopper (history, target), as in the file: in order of time."""
+    table = pq.read_table(path, columns=["user_id", "history", "target"]).to_pydict()
+    rows: dict[str, list[tuple[list[int], int]]] = {}
+    for user, history, target in zip(*table.values(), strict=True):
+        known = [place[p] for p in history if p != PADDING and p in place]
+        rows.setdefault(user, []).append((known, place[target]))
+    return rows
+
+
+def _cases(rows: Sequence[tuple[list[int], int]]) -> Cases:
+    nobody = np.full(len(rows), -1)  # no shopper is known by a number: all is in the history
+    return Cases(nobody, [np.array(h, np.int64) for h, _ in rows], [np.array([t], np.int64) for _, t in rows])
 
 
 def _models(
