@@ -28,8 +28,8 @@ from synthrec.recommenders.graph import LightGCN
 from synthrec.recommenders.sequential import Shape
 from synthrec.training import loop
 
-GRAPH = {"width": 64, "layers": 3, "draws": 8}
-GRAPH_PLAN = {"batch_size": 8192, "epochs": 16, "warmup": 0.05}
+GRAPH = {"width": 128, "layers": 3, "draws": 8}
+GRAPH_PLAN = {"batch_size": 8192, "epochs": 12, "warmup": 0.05}
 GRAPH_RATE = 0.03
 SEQUENTIAL = Recipe(
     Shape(width=64, blocks=2, heads=2, longest=200, dropout=0.2, negatives=0),
@@ -39,7 +39,7 @@ SEQUENTIAL = Recipe(
     warmup=0.05,
     decay=True,
 )
-SEQUENTIAL_EPOCHS = 30
+SEQUENTIAL_EPOCHS = 20
 BASELINES = {"popularity": Popularity, "ItemKNN": ItemKNN, "EASE": EASE}
 
 
