@@ -2,7 +2,7 @@
 
 Learnt is from `sequences_train` and the products' text alone: about an eighth of the interactions that the published
 models saw, but later ones. Every product is ranked for every row of `sequences_test`, what stands in the row's history
-left out. Epochs and the weights of the mixture are chosen on the last step of each training shopper; then all is learnt.
+left out. Epochs and shares of the mixture are chosen on the last step of each training shopper; then all is learnt.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def _figures(found: dict[str, list[Judged]], cold_rows: Any) -> dict[str, Any]:
     """Means over the seeds, their intervals over the rows, cold and warm targets apart."""
     measures = ("hr@10", "ndcg@10")
     values = {name: {m: np.mean([one.by_case[m] for one in runs], 0) for m in measures} for name, runs in found.items()}
-    table = {
+    table: dict[str, dict[str, Any]] = {
         name: {m: asdict(bootstrap_mean(v)) for m, v in by.items()}
         | {f"{kind}_ndcg@10": float(by["ndcg@10"][rows].mean()) for kind, rows in _kinds(cold_rows).items()}
         | {"seeds_ndcg@10": [float(one.by_case["ndcg@10"].mean()) for one in found[name]]}
