@@ -45,7 +45,9 @@ def trained(model, features, targets, epochs=30):
     def loss(rows):
         return objective(features.batch(rows) | {name: one[rows] for name, one in targets.items()})
 
-    loop.train(loss, objective, objective.parameter_groups(), plan, Accelerator(cpu=True), lambda *a: None, lambda *a: None)
+    loop.train(
+        loss, objective, objective.parameter_groups(), plan, Accelerator(cpu=True), lambda *a: None, lambda *a: None
+    )
     return model
 
 

@@ -18,12 +18,15 @@ Floats = NDArray[np.float64]
 
 
 def information(logits: Floats) -> float:
-    """Mutual information of texts and answers, in nats: a prompt that tells texts apart, and is sure, has much of it.
+    """Mutual information of texts and answers without the prompt's lean, in nats: much of it has a prompt that tells
+    texts apart, and is sure.
 
     It picks a prompt without any label (Sorensen et al. 2022, An Information-theoretic Approach to Prompt Engineering
     Without Ground Truth Labels).
     """
-    probs = _softmax(logits)
+    odds = logits[:, 0] - logits[:, 1]
+    good = 1 / (1 + np.exp(odds.mean() - odds))
+    probs = np.stack([good, 1 - good], axis=1)
     return float(_entropy(probs.mean(0)) - _entropy(probs).mean())
 
 
@@ -65,11 +68,6 @@ def _aids(margin: float, imbalance: float) -> Aids:
     )
     nowhere = Folder.open("unused")
     return Aids(config, dict, lambda products: {}, nowhere, nowhere)
-
-
-def _softmax(logits: Floats) -> Floats:
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def _entropy(probs: Floats) -> Floats:

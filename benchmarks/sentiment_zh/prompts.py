@@ -49,10 +49,19 @@ def _shots(head: str, before: str, after: str, yes: str, no: str, count: int = l
 _WORDS = WORDS["zh"]
 PROMPTS = (
     Prompt("task", templates(files("synthrec.tasks") / "prompts", "sentiment")["", "zh"], *_WORDS.values()),
-    Prompt("ten", _shots("商店评价，逐条判断：好评（满意）或差评（不满意）。", "评价：", "判断：", "好评", "差评"), "好", "差"),
+    Prompt(
+        "ten",
+        _shots("商店评价，逐条判断：好评（满意）或差评（不满意）。", "评价：", "判断：", "好评", "差评"),
+        "好",
+        "差",
+    ),
     Prompt("mood", _shots("顾客留言，以及留言的态度：正面或负面。", "留言：", "态度：", "正面", "负面"), "正", "负"),
     Prompt("again", _shots("买家评论，以及买家是否满意。", "评论：", "满意吗？", "是的", "不是"), "是", "不"),
     Prompt("stars", _shots("网店评论和评分，一分最低，五分最高。", "评论：", "评分：", "5分", "1分"), "5", "1"),
-    Prompt("english", _shots("Chinese shop reviews and their sentiment.", "Review: ", "Sentiment:", " positive", " negative"),
-           " positive", " negative"),
+    Prompt(
+        "english",
+        _shots("Chinese shop reviews and their sentiment.", "Review: ", "Sentiment:", " positive", " negative"),
+        " positive",
+        " negative",
+    ),
 )

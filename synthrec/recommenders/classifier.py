@@ -1,8 +1,8 @@
 """Multi-task classifier: a head for each task (sentiment, intent, relevance, ...) over features that all of them share.
 
-The features are frozen (`features.py`). With a width, a trainable trunk stands between them and the heads, and each task
-learns from the labels of the others (Caruana 1997, Multitask Learning); without one the heads are linear. Labels are soft:
-a probability for each class, so that a weak label teaches no more than it knows. Knows nothing of Ray.
+The features are frozen (`features.py`). With a width, a trainable trunk stands between them and the heads, and each
+task learns from the labels of the others (Caruana 1997, Multitask Learning); without one the heads are linear. Labels
+are soft: a probability for each class, so that a weak label teaches no more than it knows. Knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Classifier(nn.Module):
         """Mean cross-entropy of each task over its labelled rows, 0 where it has none, and which tasks have some.
 
         Args:
-            batch: features, and by task a probability of each label for every row; None, or NaN, where it is not labelled.
+            batch: features, and by task each row's probabilities of the labels; None, or NaN, where it has no label.
         """
         found, some = [], []
         for name, logits in self(batch).items():

@@ -1,8 +1,8 @@
 """What classifiers read: a frozen language model's hidden states, and hashed character n-grams.
 
-A small causal model that answers badly may still know the answer: a probe of its inner layers reads more out of it than its
-own next token says (Alain and Bengio 2016, Understanding Intermediate Layers Using Linear Classifier Probes). One forward
-pass gives both, the scores of the label's words and the states.
+A small causal model that answers badly may still know the answer: a probe of its inner layers reads more out of it than
+its own next token says (Alain and Bengio 2016, Understanding Intermediate Layers Using Linear Classifier Probes). One
+forward pass gives both, the scores of the label's words and the states.
 """
 
 from __future__ import annotations
@@ -165,6 +165,11 @@ def ngrams(texts: Sequence[str], longest: int = 3, buckets: int = 2**16) -> csr_
     """Hashed character n-grams of 1 to `longest`, (n, buckets), each row of length 1 (Weinberger et al. 2009, Feature
     Hashing). They need no vocabulary and no word boundaries, so Chinese is read as it is. An n-gram counts once."""
     hashed = HashingVectorizer(
-        analyzer="char", ngram_range=(1, longest), n_features=buckets, binary=True, alternate_sign=False, dtype=np.float32
+        analyzer="char",
+        ngram_range=(1, longest),
+        n_features=buckets,
+        binary=True,
+        alternate_sign=False,
+        dtype=np.float32,
     )
     return csr_matrix(hashed.transform(list(texts)))
