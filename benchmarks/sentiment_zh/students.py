@@ -24,7 +24,7 @@ class Settings:
     """How a student is trained; none of it was chosen by a gold label."""
 
     width: int = 0
-    weights: Mapping[str, float] | None = None
+    weights: Mapping[str, float] | None = None  # None: learnt, which one task alone cannot be
     batch_size: int = 64
     epochs: int = 10
     rate: float = 5e-3

@@ -14,7 +14,7 @@ from scipy.sparse import vstack
 
 from benchmarks.sentiment_zh.labelling import LABELS, calibrated, rows, trusted
 from benchmarks.sentiment_zh.reading import Reviews
-from benchmarks.sentiment_zh.students import Soft, fit
+from benchmarks.sentiment_zh.students import Settings, Soft, fit
 from synthrec import console
 from synthrec.curation import Row
 from synthrec.recommenders.classifier import Classifier
@@ -23,6 +23,8 @@ from synthrec.recommenders.features import Features
 TASK = {"sentiment": LABELS}
 FOLDS, ROUNDS = 4, 2
 NEAR = 1.5  # of one label at most so many times as many rows are kept as of the other
+STATE_RATE = 5e-3
+NGRAM_RATE = 5e-2  # an n-gram is in few texts: its weight must go far in few steps
 Floats = NDArray[np.float64]
 
 
@@ -79,7 +81,8 @@ def _trusted(reviews: Reviews, scores: Floats, keep: float) -> list[Row]:
 
 
 def _student(features: Features, labels: Soft) -> Classifier:
-    return fit(features, {"sentiment": labels}, TASK)
+    how = Settings(rate=STATE_RATE if features.ngrams is None else NGRAM_RATE, weights={"sentiment": 1.0})
+    return fit(features, {"sentiment": labels}, TASK, how)
 
 
 def _says(student: Classifier, features: Features) -> Floats:

@@ -161,7 +161,7 @@ def shared(ids: Sequence[list[int]]) -> int:
     return max(0, min(same, min(map(len, ids)) - 1))
 
 
-def ngrams(texts: Sequence[str], longest: int = 3, buckets: int = 2**16) -> csr_matrix:
+def ngrams(texts: Sequence[str], longest: int = 3, buckets: int = 2**18) -> csr_matrix:
     """Hashed character n-grams of 1 to `longest`, (n, buckets), each row of length 1 (Weinberger et al. 2009, Feature
     Hashing). They need no vocabulary and no word boundaries, so Chinese is read as it is. An n-gram counts once."""
     hashed = HashingVectorizer(
