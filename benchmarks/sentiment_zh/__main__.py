@@ -21,7 +21,7 @@ from benchmarks.machine import machine
 from benchmarks.sentiment_zh import labelling, views
 from benchmarks.sentiment_zh.measure import figures, multitask
 from benchmarks.sentiment_zh.prompts import PROMPTS
-from benchmarks.sentiment_zh.reading import Reader, Reviews, split
+from benchmarks.sentiment_zh.reading import Reader, Reviews, early, split
 from synthrec import console, models
 from synthrec.recommenders.features import Features, Reading, ngrams
 
@@ -72,26 +72,28 @@ def _experiment(
     keep: float, labelled: tuple[Reviews, Reading], beyond: Reviews, tested: tuple[Reviews, Reading]
 ) -> dict[str, Any]:
     (pool, told), (test, asked) = labelled, tested
-    seen, unseen = Features(told.states, ngrams(pool.texts)), Features(asked.states, ngrams(test.texts))
+    seen, unseen = (Features(early(one.states), ngrams(of.texts)) for of, one in (labelled, tested))
     said, where = labelling.rows(pool, told.logits), {one: row for row, one in enumerate(pool.ids)}
     plain = labelling.calibrated(labelling.rows(test, asked.logits), said)
     first = views.soft(labelling.trusted(labelling.calibrated(said, said), keep, views.NEAR), where)
+    trusted = int((~np.isnan(first[:, 0])).sum())
     gold = np.stack([pool.gold, 1 - pool.gold], axis=1).astype(np.float32)
+    as_many = np.where((np.arange(len(pool)) < trusted)[:, None], gold, np.nan)
+    far = beyond, Features(ngrams=ngrams(beyond.texts))
     console.say("students: of all labels, of those that curation trusts, of people's")
     found = {
         "llm": asked.logits,
         "llm_calibrated": np.log(labelling.scores(plain)),
         "student_uncurated": views.Pair.fit(seen, views.soft(said, where)).scores(unseen),
         "student_curated_once": views.Pair.fit(seen, first).scores(unseen),
-        "student_curated": views.learn(pool, seen, said, (beyond, Features(ngrams=ngrams(beyond.texts))), keep).scores(
-            unseen
-        ),
-        "student_gold": views.Pair.fit(seen, gold).scores(unseen),
+        "student_curated": views.learn(pool, seen, said, far, keep).scores(unseen),
+        "student_gold": views.Pair.fit(seen, as_many).scores(unseen),
+        "student_gold_of_all": views.Pair.fit(seen, gold).scores(unseen),
     }
     rows = {name: figures(test, scores) for name, scores in found.items()}
     best = {name: rows["student_curated"][name] for name in ("precision", "recall", "macro_f1")}
     tasks = multitask((pool, seen), first, (test, unseen), sorted(set(pool.categories)))
-    return best | {"trusted": int((~np.isnan(first[:, 0])).sum()), "rows": rows, "multitask": tasks}
+    return best | {"trusted": trusted, "rows": rows, "multitask": tasks}
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from synthrec.recommenders.features import HiddenStates, Reading
 TEST = 5_120
 CHUNK = 128
 LAYERS, MEAN = (9, 12, 15, 18), 12
+EARLY = (0, 1, 4)  # of what is read: layers 9 and 12, and the mean
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,14 @@ def split(path: str) -> dict[str, Reviews]:
 def _reviews(rows: list[dict[str, Any]]) -> Reviews:
     columns = ([row[name] for row in rows] for name in ("review_id", "text", "category"))
     return Reviews(*columns, np.array([row["label"] for row in rows], np.int64))
+
+
+def early(states: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The states from before the LLM has made up its mind.
+
+    Layers 15 and 18 hold its answer: taught by its labels, a student of them says the same again, mistakes and all.
+    """
+    return np.ascontiguousarray(states.reshape(len(states), len(LAYERS) + 1, -1)[:, EARLY].reshape(len(states), -1))
 
 
 class Reader:

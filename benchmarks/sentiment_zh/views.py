@@ -22,7 +22,7 @@ from synthrec.recommenders.features import Features
 
 TASK = {"sentiment": LABELS}
 FOLDS, ROUNDS = 4, 2
-NEAR = 1.5  # of one label at most so many times as many rows are kept as of the other
+NEAR = 1.0  # labels kept of each class per label of the rarer: unbalanced, a student would lean more each round
 STATE_RATE = 5e-3
 NGRAM_RATE = 5e-2  # an n-gram is in few texts: its weight must go far in few steps
 Floats = NDArray[np.float64]

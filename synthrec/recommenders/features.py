@@ -164,6 +164,8 @@ def shared(ids: Sequence[list[int]]) -> int:
 def ngrams(texts: Sequence[str], longest: int = 3, buckets: int = 2**18) -> csr_matrix:
     """Hashed character n-grams of 1 to `longest`, (n, buckets), each row of length 1 (Weinberger et al. 2009, Feature
     Hashing). They need no vocabulary and no word boundaries, so Chinese is read as it is. An n-gram counts once."""
+    if not texts:
+        return csr_matrix((0, buckets), dtype=np.float32)
     hashed = HashingVectorizer(
         analyzer="char",
         ngram_range=(1, longest),
