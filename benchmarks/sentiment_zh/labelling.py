@@ -14,7 +14,7 @@ from synthrec.storage import Folder
 from synthrec.tasks.base import chosen
 
 LABELS = ["positive", "negative"]
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
 def information(logits: Floats) -> float:

@@ -35,8 +35,8 @@ class Reviews:
         return len(self.ids)
 
     def take(self, rows: NDArray[np.int64]) -> Reviews:
-        picked = ([one[r] for r in rows] for one in (self.ids, self.texts, self.categories))
-        return Reviews(*picked, self.gold[rows])
+        ids, texts, categories = ([one[r] for r in rows] for one in (self.ids, self.texts, self.categories))
+        return Reviews(ids, texts, categories, self.gold[rows])
 
 
 def split(path: str) -> dict[str, Reviews]:
@@ -50,8 +50,8 @@ def split(path: str) -> dict[str, Reviews]:
 
 
 def _reviews(rows: list[dict[str, Any]]) -> Reviews:
-    columns = ([row[name] for row in rows] for name in ("review_id", "text", "category"))
-    return Reviews(*columns, np.array([row["label"] for row in rows], np.int64))
+    ids, texts, categories = ([row[name] for row in rows] for name in ("review_id", "text", "category"))
+    return Reviews(ids, texts, categories, np.array([row["label"] for row in rows], np.int64))
 
 
 def early(states: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -63,14 +63,12 @@ def early(states: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Reader:
-    """Reads reviews by a prompt, or takes what was read before from `cache`.
+    """Reads reviews by a prompt, or takes what the same model read before from `cache`."""
 
-    Raises FileNotFoundError for what is not read yet, if `model` is None.
-    """
-
-    def __init__(self, cache: Path, model: str | None) -> None:
-        self._cache, self._name, self._model = cache, model, None
-        cache.mkdir(parents=True, exist_ok=True)
+    def __init__(self, cache: Path, model: str) -> None:
+        self._cache, self._name = cache / Path(model).name, model
+        self._model: HiddenStates | None = None
+        self._cache.mkdir(parents=True, exist_ok=True)
 
     def read(self, prompt: Prompt, reviews: Reviews, name: str) -> Reading:
         chunks = [range(at, min(at + CHUNK, len(reviews))) for at in range(0, len(reviews), CHUNK)]
@@ -90,8 +88,6 @@ class Reader:
             return Reading(kept["states"], kept["logits"])
 
     def _read(self, prompt: Prompt, texts: list[str], path: Path) -> None:
-        if self._name is None:
-            raise FileNotFoundError(path)
         self._model = self._model or HiddenStates.load(self._name, LAYERS, MEAN)
         got = self._model.read([prompt.render(text) for text in texts], (prompt.positive, prompt.negative))
         draft = path.with_suffix(f".{os.getpid()}")

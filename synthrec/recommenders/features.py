@@ -80,11 +80,11 @@ class HiddenStates:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = getattr(torch, models.fast_dtype(device))
         try:
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype).to(device)
+            model: Any = AutoModelForCausalLM.from_pretrained(where, dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(where)
         except (OSError, ValueError) as error:
             raise UserError(f"cannot load {name}: {str(error).splitlines()[0]}", "check the name") from None
-        return cls(model, tokenizer, layers, mean, batch_size)
+        return cls(model.to(device), tokenizer, layers, mean, batch_size)
 
     @property
     def width(self) -> int:
