@@ -91,6 +91,8 @@ def _experiment(
         "student_gold_of_all": views.Pair.fit(seen, gold).scores(unseen),
     }
     rows = {name: figures(test, scores) for name, scores in found.items()}
+    for name, row in rows.items():
+        console.say(f"    {name}: macro-F1 {row['macro_f1']:.4f}")
     best = {name: rows["student_curated"][name] for name in ("precision", "recall", "macro_f1")}
     tasks = multitask((pool, seen), first, (test, unseen), sorted(set(pool.categories)))
     return best | {"trusted": trusted, "rows": rows, "multitask": tasks}
