@@ -57,12 +57,13 @@ def multitask(
     targets = {"sentiment": labels, "category": np.eye(len(categories), dtype=np.float32)[kinds]}
     tasks = {"sentiment": LABELS, "category": list(categories)}
     gold = {"sentiment": names(test[0]), "category": test[0].categories}
-    how = Settings(width=TRUNK, rate=2e-3)
     found: dict[str, Any] = {}
     for name, some in {"single": [["sentiment"], ["category"]], "multi": [["sentiment", "category"]]}.items():
         probs: dict[str, Any] = {}
         for group in some:
             given = {task: targets[task] for task in group}
+            # Weights of several are learnt by their noise.
+            how = Settings(width=TRUNK, rate=2e-3, weights=None if len(group) > 1 else {group[0]: 1.0})
             student = fit(Features(pool[1].states), given, {task: tasks[task] for task in group}, how)
             probs |= student.predict(Features(test[1].states))
         scored = classification.by_task(gold, probs, tasks)
