@@ -1,11 +1,15 @@
-"""Precision, recall, F1 and AUC of labels."""
+"""Precision, recall, F1, AUC and calibration error of labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
+
+from synthrec.curation.gold import ece
 
 
 def scores(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float | dict[str, dict[str, float]]]:
@@ -31,3 +35,34 @@ def auc(gold: Sequence[bool], score: Sequence[float]) -> float:
     if not n or not m:
         return float("nan")
     return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def of_probabilities(gold: Sequence[str | None], probs: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Any]:
+    """`scores` of the likeliest labels, with the macro AUC of each label against the rest and the calibration error.
+
+    Args:
+        gold: None where it is not known; such rows are left out.
+        probs: (rows, labels).
+
+    Raises:
+        ValueError: where no row has a gold label, or one has a label that is none.
+    """
+    known = [row for row, label in enumerate(gold) if label is not None]
+    truth = [str(gold[row]) for row in known]
+    if unknown := sorted(set(truth) - set(labels)):
+        raise ValueError(f"no label '{unknown[0]}' among {list(labels)}")
+    found = np.asarray(probs, np.float64)[known]
+    places = np.array([labels.index(label) for label in truth], np.int64)
+    of_each = [auc((places == i).tolist(), found[:, i].tolist()) for i in np.unique(places)]
+    predicted = [labels[i] for i in found.argmax(1)] if known else []
+    return {**scores(truth, predicted), "auc": float(np.mean(of_each)), "ece": ece(found, places)}
+
+
+def by_task(
+    gold: Mapping[str, Sequence[str | None]],
+    probs: Mapping[str, NDArray[np.floating]],
+    labels: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, Any]]:
+    """`of_probabilities` of each task that has a gold label."""
+    tasks = [task for task in gold if any(one is not None for one in gold[task])]
+    return {task: of_probabilities(gold[task], probs[task], labels[task]) for task in tasks}

@@ -11,7 +11,8 @@ from synthrec.errors import UserError
 if TYPE_CHECKING:
     from synthrec.recommenders.base import Scorer, Startable
 
-MODULES = {name: f"synthrec.recommenders.{name}" for name in ("bi_encoder", "sequential", "graph")}
+NAMES = ("bi_encoder", "sequential", "graph", "classifier")
+MODULES = {name: f"synthrec.recommenders.{name}" for name in NAMES}
 
 
 def objective(name: str) -> Startable:
