@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import yaml
 
-from benchmarks.curation import worth
+from benchmarks.curation import here, worth
 from benchmarks.curation.__main__ import Bench, measure
 from benchmarks.curation.arms import AWAKE, FULL, Arm, arms, left_out
+from synthrec import schema
+from synthrec.cli import run_stages
 from synthrec.config import Curate, load
 from synthrec.curation import STEPS
 from synthrec.storage import Folder
@@ -90,19 +93,16 @@ def fake_downstream(calls):
 
 
 def test_a_second_call_works_no_more_and_a_killed_one_goes_on(small_shop, tmp_path, ray_session, monkeypatch):
-    from synthrec import cli
-
-    monkeypatch.setattr("benchmarks.curation.__main__._let_ray_go", lambda: None)  # the session's own Ray
     steps = ["normalise", "well_formed", "duplicates", "calibrate"]  # none that needs an encoder
     fake = {"kind": "fake", "resources": {"batch_size": 64}}
     overrides = [f"synthesize.engine={json.dumps(fake)}", f"curate.steps={json.dumps(steps)}"]
     bench = Bench(str(small_shop), overrides, Folder.open(str(tmp_path / "bench")))
+    done = run_stages(bench.pipeline().config, ["prepare", "synthesize", "curate"])
     chosen = [one for one in arms(steps, given_none) if one.name in (FULL, "no curation", "without calibrate")]
     calls, curations = [], []
-    real = cli.run_stages
+    real = here.curate
     monkeypatch.setattr(
-        "benchmarks.curation.__main__.run_stages",
-        lambda config, names: curations.append(config.curate.steps) or real(config, names),
+        here, "curate", lambda config, *more: curations.append(config.curate.steps) or real(config, *more)
     )
 
     def killed(shop, pairs, seed):
@@ -118,7 +118,23 @@ def test_a_second_call_works_no_more_and_a_killed_one_goes_on(small_shop, tmp_pa
     assert sorted(map(len, curations)) == [0, 3, 4]
     assert measure(bench, chosen, [1, 2], fake_downstream(calls)) == first
     assert len(calls) == 6 and len(curations) == 3
-    assert first["arms"]["without calibrate"]["worth"] == {"verdict": worth.SAME}
-    assert first["arms"]["no curation"]["kept"]["queries"] == first["rows"]["queries"]
-    assert "mean" in first["arms"]["no curation"]["worth"]
-    assert "mean" in first["arms"]["without calibrate"]["worth_of_labels"]
+    arm = first["arms"]
+    assert arm["without calibrate"]["worth"]["encoder"] == {"verdict": worth.SAME}
+    assert {"encoder", "expansion"} <= {name for name, one in arm["no curation"]["worth"].items() if "mean" in one}
+    assert "mean" in arm["without calibrate"]["worth"]["labels"]
+    assert arm["no curation"]["kept"]["queries"] > arm[FULL]["kept"]["queries"]
+    staged = (done.folder("curate") / "labels").read_table(schema.LABEL).to_pylist()
+    assert arm[FULL]["kept"] == Counter(row["task"] for row in staged)
+
+
+def test_what_is_curated_in_one_process_is_what_the_stage_keeps(small_run, tmp_path):
+    """With all the steps, those that need an encoder too."""
+    prepared, labels = small_run.folder("prepare"), small_run.folder("synthesize") / "labels"
+    known = {}
+    kept = here.curate(small_run.config, prepared, labels, Folder.open(str(tmp_path)), known)
+    staged = (small_run.folder("curate") / "labels").read_table(schema.LABEL).to_pylist()
+    assert {row["id"]: (row["text"], row["label"]) for row in kept} == {
+        row["id"]: (row["text"], row["label"]) for row in staged
+    }
+    again = here.curate(small_run.config, prepared, labels, Folder.open(str(tmp_path)), known)
+    assert [row["id"] for row in again] == [row["id"] for row in kept]

@@ -155,17 +155,18 @@ def _worths_of_labels(chosen: list[Arm], curated: dict[str, Any]) -> dict[str, d
 def main() -> None:
     given = _arguments()
     folder = Folder.open(given.run_dir)
-    bench = Bench(given.config, [*_encoder(given, folder), *(given.set or [])], folder)
+    bench = Bench(given.config, [*(given.set or []), *_encoder(given, folder)], folder)
     own = bench.pipeline().config.curate
     known = partial(_has_value, own)
     result: dict[str, Any] = {"benchmark": "curation", "machine": machine(), "config": given.config}
     with bench.folder.locked():
-        seeds = list(range(1, given.seeds + 1))
         bench.labels()
-        result |= measure(bench, arms(own.steps, known), seeds, downstream.fine_tuned, not given.no_control)
-        shop = downstream.shop(bench.pipeline())
-        zero = bench.once("zero_shot.json", lambda: downstream.zero_shot(shop))
-        plain = bench.once("bm25.json", lambda: downstream.bm25(shop, shop.texts))
+        with console.hushed(folder.local / "frameworks.log"):
+            seeds = list(range(1, given.seeds + 1))
+            result |= measure(bench, arms(own.steps, known), seeds, downstream.fine_tuned, not given.no_control)
+            shop = downstream.shop(bench.pipeline())
+            zero = bench.once(f"zero_shot-{given.layers}.json", lambda: downstream.zero_shot(shop))
+            plain = bench.once("bm25.json", lambda: downstream.bm25(shop, shop.texts))
     result["untrained_ndcg_10"] = {"encoder": float(np.nanmean(zero)), "expansion": float(np.nanmean(plain))}
     result["left_out"] = left_out(own.steps, known)
     for name, one in result["arms"].items():
