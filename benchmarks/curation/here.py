@@ -1,6 +1,6 @@
 """The curate stage's steps in this process: a few hundred rows are one part, and there are many arms.
 
-What it keeps is what the stage keeps (a test holds the two together); it leaves out Ray, the rejects and the data card.
+What it keeps is what the stage keeps (a test holds the two together); it leaves out the parts, the rejects and the data card.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from synthrec import schema
+from synthrec import cluster, schema
 from synthrec.config import Config
-from synthrec.curation import Aids, Row, chosen
+from synthrec.curation import Aids, Parts, Row, chosen
 from synthrec.stages.curate import catalogue, gold, scored
 from synthrec.storage import Folder
 
 # What these learn hangs on the catalogue alone: the same in every arm.
 OF_CATALOGUE = ("round_trip",)
+# What these learn is laid out on Ray, however few the rows.
+ON_RAY = ("near_duplicates",)
 
 
 def curate(
@@ -46,8 +48,17 @@ def _through(task: str, rows: list[Row], aids: Aids, known: dict[str, Any]) -> l
         if step.concerns(task):
             learnt = known.get(step.name)
             if step.learn and learnt is None:
-                learnt = step.learn([rows], aids)
+                if step.name in ON_RAY:
+                    cluster.start()
+                learnt = step.learn(_parts(rows, aids.work / task), aids)
                 if step.name in OF_CATALOGUE:
                     known[step.name] = learnt
             rows, _ = step.apply(rows, aids, learnt)
     return sorted(rows, key=lambda one: str(one["id"]))
+
+
+def _parts(rows: list[Row], folder: Folder) -> Parts:
+    """All rows as one part, in a file: a step may read it where it learns."""
+    folder.delete()
+    folder.write_table("0.parquet", schema.table(rows, schema.LABEL))
+    return Parts(folder)
