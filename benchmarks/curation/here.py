@@ -1,6 +1,6 @@
 """The curate stage's steps in this process: a few hundred rows are one part, and there are many arms.
 
-What it keeps is what the stage keeps (a test holds the two together); it leaves out the parts, the rejects and the data card.
+What it keeps is what the stage keeps (a test holds the two together); it leaves out parts, rejects and the data card.
 """
 
 from __future__ import annotations
