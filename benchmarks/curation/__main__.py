@@ -57,7 +57,8 @@ class Bench:
 
     def pipeline(self, arm: Arm | None = None) -> Pipeline:
         own = arm.overrides if arm else []
-        return Pipeline(load(self.config, [f"run_dir={self.folder}/run", *self.overrides, *own]), stages())
+        config = load(self.config, [f"run_dir={self.folder}/run", *self.overrides, *own])
+        return Pipeline(config, stages(config))
 
     def curated(self, arm: Arm) -> dict[str, Any]:
         """Rows kept of each task, the hash of the training pairs, and the labels of rated reviews."""
