@@ -8,8 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import yaml
+from label_rows import scored
 
-from benchmarks.curation import here, worth
+from benchmarks.curation import downstream, here, worth
 from benchmarks.curation.__main__ import Bench, measure
 from benchmarks.curation.arms import AWAKE, FULL, Arm, arms, left_out
 from synthrec import schema
@@ -82,6 +83,22 @@ def test_labels_that_a_step_refused_do_not_count():
     assert worth.of_labels(Arm("without", (), "x", removed=True), right, base)["mean"] == pytest.approx(-gain["mean"])
 
 
+def test_a_rated_review_has_the_shoppers_verdict_and_the_labels(tmp_path):
+    stars = {"review:1": "5", "review:2": "1", "review:3": "3", "review:4": "4"}
+    reviews = [
+        {"doc_id": doc, "kind": "review", "language": "en", "text": "so so", "fields": {"rating": given}}
+        for doc, given in stars.items()
+    ]
+    Folder.open(str(tmp_path / "corpus")).write_table("0.parquet", schema.table(reviews, schema.CORPUS))
+    labels = [scored(n, [1, 0], sources=[f"review:{n}"]) for n in (1, 2, 3)]
+    labels += [scored(4, [0, 1], sources=["review:4"]), scored(5, [0, 1], sources=["review:1"], facet="aspect")]
+    assert downstream.rated(Folder.open(str(tmp_path)), labels) == {
+        "review:1": ["positive", "positive"],
+        "review:2": ["negative", "positive"],
+        "review:4": ["positive", "negative"],
+    }
+
+
 def fake_downstream(calls):
     """No model: a query's NDCG is a hash of what it was trained on. It keeps count of what it was asked."""
 
@@ -121,7 +138,6 @@ def test_a_second_call_works_no_more_and_a_killed_one_goes_on(small_shop, tmp_pa
     arm = first["arms"]
     assert arm["without calibrate"]["worth"]["encoder"] == {"verdict": worth.SAME}
     assert {"encoder", "expansion"} <= {name for name, one in arm["no curation"]["worth"].items() if "mean" in one}
-    assert "mean" in arm["without calibrate"]["worth"]["labels"]
     assert arm["no curation"]["kept"]["queries"] > arm[FULL]["kept"]["queries"]
     staged = (done.folder("curate") / "labels").read_table(schema.LABEL).to_pylist()
     assert arm[FULL]["kept"] == Counter(row["task"] for row in staged)
