@@ -116,7 +116,8 @@ def measure(bench: Bench, chosen: list[Arm], seeds: list[int], fit: Train, contr
         "encoder": {one: np.array([ndcg[one, seed] for seed in own]) for one in tables if own},
     }
     worths = {name: _worths(chosen, curated, tables) for name, tables in found.items() if tables}
-    worths["labels"] = _worths_of_labels(chosen, curated)
+    if base["rated"]:
+        worths["labels"] = _worths_of_labels(chosen, curated)
     luck = np.array([ndcg[base["pairs"], seed] for seed in again])
     return {
         "seeds": own,
