@@ -20,9 +20,7 @@ OF_CATALOGUE = ("round_trip",)
 ON_RAY = ("near_duplicates",)
 
 
-def curate(
-    config: Config, prepared: Folder, labels: Folder, work: Folder, known: dict[str, Any] | None = None
-) -> list[Row]:
+def curate(config: Config, prepared: Folder, labels: Folder, work: Folder, known: dict[str, Any]) -> list[Row]:
     """LABEL rows that the config's steps keep, in order of id.
 
     Args:
