@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from synthrec import cluster, console, recommenders, schema
-from synthrec.config import Config
+from synthrec.config import Config, Train
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.storage import Folder
@@ -28,7 +28,8 @@ def run(context: Context) -> dict[str, Any]:
     config = context.config.train
     cluster.start()
     cluster.need(config.workers, config.workers if config.use_gpu else 0, "train", "train.workers or train.use_gpu")
-    pairs = _pairs(context)
+    labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL).to_pylist()
+    pairs = training_pairs(config, context.inputs["prepare"], labels)
     ranks_batch = config.workers * config.batch_size
     if pairs.num_rows < ranks_batch:
         raise UserError(
@@ -72,17 +73,16 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def _pairs(context: Context) -> pa.Table:
-    """Synthesised query -> product text; and each product's title -> the rest of its text."""
-    products = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
+def training_pairs(config: Train, prepared: Folder, labels: list[dict[str, Any]]) -> pa.Table:
+    """PAIR rows: synthesised query -> product text; and each product's title -> the rest of its text."""
+    products = (prepared / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
     text = {p["product_id"]: p["text"] for p in products}
-    labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL).sort_by("id").to_pylist()
     rows = [
         {"query": r["text"], "product": text[r["product_id"]], "group": r["product_id"]}
-        for r in labels
+        for r in sorted(labels, key=lambda r: str(r["id"]))
         if r["task"] == "queries" and r["product_id"] in text
     ]
-    if context.config.train.text_pairs:
+    if config.text_pairs:
         for p in products:
             rest = p["text"].removeprefix(p["title"]).strip(" .")
             if rest:

@@ -1,0 +1,1 @@
+"""What each curation step is worth: `python -m benchmarks.curation`."""
