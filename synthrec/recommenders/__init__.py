@@ -11,7 +11,7 @@ from synthrec.errors import UserError
 if TYPE_CHECKING:
     from synthrec.recommenders.base import Scorer, Startable
 
-MODULES = {name: f"synthrec.recommenders.{name}" for name in ("bi_encoder", "sequential", "graph")}
+MODULES = {name: f"synthrec.recommenders.{name}" for name in ("bi_encoder", "cross_encoder", "sequential", "graph")}
 
 
 def objective(name: str) -> Startable:
