@@ -11,8 +11,7 @@ from synthrec.errors import UserError
 if TYPE_CHECKING:
     from synthrec.recommenders.base import Scorer, Startable
 
-NAMES = ("bi_encoder", "sequential", "graph", "classifier")
-MODULES = {name: f"synthrec.recommenders.{name}" for name in NAMES}
+NAMES = ("bi_encoder", "cross_encoder", "sequential", "graph", "classifier")
 
 
 def objective(name: str) -> Startable:

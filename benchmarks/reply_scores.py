@@ -1,0 +1,115 @@
+"""What can be said of a reply to a dialogue without a label, and a small model that joins it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from synthrec.recommenders.likelihood import Read
+from synthrec.retrieval.bm25 import BM25
+
+Values = NDArray[np.float64]
+Scored = dict[str, Values]  # a feature's name -> its value for each candidate
+
+NEAR = 20  # past questions that are looked at
+FOLDS = 5
+RIDGE = 0.05  # a case's weight of the squared weights; never tuned
+NUMBER = re.compile(r"\d+")
+
+
+def features(turns: Sequence[str], replies: Sequence[str], reads: Sequence[tuple[Read, Read]], past: Values) -> Scored:
+    """All of a case, each an array over its candidates."""
+    given, alone, tokens = (
+        np.array(column) for column in zip(*((g.total, a.total, g.tokens) for g, a in reads), strict=True)
+    )
+    before, numbers = "".join(turns[:-1]), set(NUMBER.findall("".join(turns)))
+    return {
+        "likelihood": given / tokens,
+        "pmi": (given - alone) / tokens,
+        "pmi, summed": given - alone,
+        "commonness": alone / tokens,
+        "words of the question": np.array([shared(reply, turns[-1]) for reply in replies]),
+        "words said before": np.array([shared(reply, before) for reply in replies]),
+        "new numbers": np.array([float(bool(set(NUMBER.findall(reply)) - numbers)) for reply in replies]),
+        "length": np.log1p([len(reply) for reply in replies]),
+        "retrieval": past,
+    }
+
+
+def shared(reply: str, other: str) -> float:
+    """Cosine of the sets of character pairs, 0 to 1."""
+    a, b = (pairs(text) for text in (reply, other))
+    return len(a & b) / (len(a) * len(b)) ** 0.5 if a and b else 0.0
+
+
+def pairs(text: str) -> set[str]:
+    return {text[i : i + 2] for i in range(len(text) - 1)} or set(text)
+
+
+class Past:
+    """Past replies: a candidate is good if it is like what agents said where something like it was asked."""
+
+    def __init__(self, chats: Sequence[tuple[int, str, str]]) -> None:
+        """`chats`: the number of the dialogue, what was asked, what was answered."""
+        self.chats = chats
+        self.index = BM25.build([asked for _, asked, _ in chats])
+
+    def scores(self, asked: str, replies: Sequence[str], context: int) -> Values:
+        """Mean likeness to the replies of near questions of other dialogues, by how near; shape of `replies`."""
+        near = self.index.scores(asked) * np.array([one != context for one, _, _ in self.chats])
+        best = [int(i) for i in np.argsort(-near, kind="stable")[:NEAR] if near[i] > 0]
+        total = sum(float(near[i]) for i in best)
+        if not total:
+            return np.zeros(len(replies))
+        return np.array([sum(near[i] * shared(reply, self.chats[i][2]) for i in best) / total for reply in replies])
+
+
+@dataclass(frozen=True)
+class ReplyModel:
+    """A conditional logit (McFadden 1974): the chance of a candidate is the softmax of its weighted features."""
+
+    weights: Values
+
+    @classmethod
+    def fit(cls, rows: Sequence[Scored], rights: Sequence[int]) -> ReplyModel:
+        """Learn from cases whose right reply is known. Features are standardised over each case's candidates."""
+        tables = [_table(row) for row in rows]
+
+        def loss(weights: Values) -> tuple[float, Values]:
+            total, slope = RIDGE * len(tables) * float(weights @ weights), 2 * RIDGE * len(tables) * weights
+            for table, right in zip(tables, rights, strict=True):
+                logits = table @ weights
+                chances = np.exp(logits - logits.max())
+                chances /= chances.sum()
+                total -= float(np.log(chances[right]))
+                slope = slope + chances @ table - table[right]
+            return total, slope
+
+        return cls(minimize(loss, np.zeros(tables[0].shape[1]), jac=True, method="L-BFGS-B").x)
+
+    def scores(self, rows: Sequence[Scored]) -> list[Values]:
+        return [_table(row) @ self.weights for row in rows]
+
+    @classmethod
+    def crossed(cls, rows: Sequence[Scored], rights: Sequence[int]) -> list[Values]:
+        """Scores of each case by a model of the other folds' cases."""
+        out: dict[int, Values] = {}
+        for fold in range(FOLDS):
+            learn = [i for i in range(len(rows)) if i % FOLDS != fold]
+            held = [i for i in range(len(rows)) if i % FOLDS == fold]
+            model = cls.fit([rows[i] for i in learn], [rights[i] for i in learn])
+            out |= zip(held, model.scores([rows[i] for i in held]), strict=True)
+        return [out[i] for i in range(len(rows))]
+
+
+def _table(row: Scored) -> Values:
+    """(candidates, features)."""
+    columns = np.stack(list(row.values()), axis=1)
+    spread = columns.std(0)
+    table: Values = (columns - columns.mean(0)) / np.where(spread > 0, spread, 1)
+    return table
