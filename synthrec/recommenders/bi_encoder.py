@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,10 @@ class BiEncoder(nn.Module):
     def forward(self, texts: list[str], longest: int) -> Tensor:
         """Unit vectors, shape (len(texts), width): the mean of the last layer over each text's tokens."""
         batch = self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        batch = batch.to(self.backbone.device)
+        return self.pooled(batch.to(self.backbone.device))
+
+    def pooled(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The same of texts that are tokens already: `input_ids` and `attention_mask`, both (texts, tokens)."""
         hidden = self.backbone(**batch).last_hidden_state.float()
         mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
