@@ -170,6 +170,12 @@ def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
     return {"queries": len(asked), "languages": counts, "systems": table, "comparisons": tests, "excluded": excluded}
 
 
+def told_of(ranked: Ranked, config: Config) -> dict[str, Any]:
+    """One system's measures, as the evaluation tells them."""
+    values = {m: f(ranked) for m, f in MEASURES.items()}
+    return told(values, [q.language for q in ranked.queries], config.evaluate.bootstrap, config.seed)
+
+
 def told(values: dict[str, metrics.Values], tongues: list[str], samples: int, seed: int) -> dict[str, Any]:
     """Each measure's mean over the queries with its interval, and its means by language."""
     among = np.array(tongues)
