@@ -60,27 +60,28 @@ def _arguments() -> argparse.Namespace:
 
 def made(name: str, folder: Path) -> dict[str, Any]:
     """The encoder as it is, in int8, and static, from the store's texts and searches."""
-    from synthrec.compression import quantised, static
+    from synthrec.compression.distil import distil
     from synthrec.compression.encoder import load
+    from synthrec.compression.export import export
     from synthrec.recommenders.bi_encoder import BiEncoder
 
     trained = BiEncoder.load(name)
     start = time.monotonic()
-    quantised.export(trained, folder / "int8")
+    export(trained, folder / "int8")
     console.say(f"exported in {console.clock(time.monotonic() - start)}")
     start = time.monotonic()
-    static.distil(trained, _searches(), list(_products().values())).save(folder / "static")
+    distil(trained, _searches(), list(products().values())).save(folder / "static")
     console.say(f"distilled in {console.clock(time.monotonic() - start)}")
     return {"float32": trained, "int8": load(folder / "int8"), "static": load(folder / "static")}
 
 
-def _products() -> dict[str, str]:
+def products() -> dict[str, str]:
     from synthrec.sources.cleaning import product_text
     from synthrec.sources.records import Product
 
     lines = (STORE / "products.jsonl").read_text(encoding="utf-8").split("\n")
-    products = [Product.model_validate(json.loads(line)) for line in lines if line]
-    return {one.product_id: product_text(one) for one in sorted(products, key=lambda one: one.product_id)}
+    found = [Product.model_validate(json.loads(line)) for line in lines if line]
+    return {one.product_id: product_text(one) for one in sorted(found, key=lambda one: one.product_id)}
 
 
 def _searches() -> list[str]:
@@ -158,13 +159,13 @@ def quality(encoders: dict[str, Any]) -> dict[str, Any]:
     from synthrec.evaluation import judgments, metrics, systems
 
     queries = judgments.load_graded(str(STORE / "judgments.jsonl"))
-    products = _products()
-    place = {product: i for i, product in enumerate(products)}
+    texts = products()
+    place = {product: i for i, product in enumerate(texts)}
     tongues = np.array([query.language for query in queries])
-    exact = encoders["float32"].encode(list(products.values()))
+    exact = encoders["float32"].encode(list(texts.values()))
     out: dict[str, Any] = {}
     for name, encoder in encoders.items():
-        vectors = encoder.encode(list(products.values()))
+        vectors = encoder.encode(list(texts.values()))
         asked = encoder.encode([query.text for query in queries], query=True)
         values = systems.rank(queries, place, systems.semantic(vectors, asked)).ndcg()
         out[name] = {"all": metrics.mean(values)[0]}

@@ -39,7 +39,7 @@ def load(folder: str | Path) -> Encoder:
 
         return StaticEncoder.load(Path(folder))
     if kind is not None:
-        from synthrec.compression.quantised import OnnxEncoder
+        from synthrec.compression.onnx import OnnxEncoder
 
         return OnnxEncoder(Path(folder))
     from synthrec.recommenders.bi_encoder import BiEncoder

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from synthrec.recommenders.bi_encoder import BiEncoder
+if TYPE_CHECKING:  # serving needs no torch
+    from synthrec.recommenders.bi_encoder import BiEncoder
 
 ABOUT = "encoder.json"  # of a compressed encoder's folder: its kind and lengths
 FILE = "tokenizer.json"

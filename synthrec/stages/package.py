@@ -99,13 +99,13 @@ def _encoder(
 
 def _compressed(context: Context, trained: BiEncoder, texts: list[str], kind: str, model: Path) -> Encoder:
     if kind == "static":
-        from synthrec.compression import static
+        from synthrec.compression.distil import distil
 
-        static.distil(trained, _queries(context), texts).save(model)
+        distil(trained, _queries(context), texts).save(model)
     else:
-        from synthrec.compression import quantised
+        from synthrec.compression.export import export
 
-        quantised.export(trained, model)
+        export(trained, model)
     return load(model)
 
 
