@@ -28,7 +28,7 @@ PEER = Path(__file__).with_name("peer_encode.py")
 
 def main() -> None:
     given = _arguments()
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     import torch
 
     torch.set_num_threads(1)

@@ -1,9 +1,9 @@
 """A trained encoder -> a static one, without any label.
 
-Model2Vec (Tulkens & van Dongen 2024) gives the start: what the encoder makes of each token alone, weighted down where the
-token is frequent (SIF, Arora et al. 2017; frequencies by Zipf's law, as vocabularies are sorted by them). Then, as in
-their Tokenlearn, the token vectors are fitted so that texts of the shop come out as the encoder has them. A mean is
-linear in the token vectors, so this is a ridge regression with the start as its prior, solved by conjugate gradients.
+Model2Vec (Tulkens & van Dongen 2024) gives the start: what the encoder makes of each token alone, weighted down where
+the token is frequent (SIF, Arora et al. 2017; frequencies by Zipf's law, as vocabularies are sorted by them). Then, as
+in their Tokenlearn, the token vectors are fitted so that texts of the shop come out as the encoder has them. A mean is
+linear in the token vectors: it is a ridge regression with the start as its prior, solved by conjugate gradients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A static encoder: a vector a token, and a text's is their mean. NumPy and a tokenizer alone, so it is fast anywhere."""
+"""A static encoder: a vector a token, and a text's is their mean. NumPy and a tokenizer alone, so fast anywhere."""
 
 from __future__ import annotations
 
