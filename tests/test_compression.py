@@ -46,7 +46,9 @@ def little():
     tokenizer = BiEncoder.load("embedded").tokenizer
     torch.manual_seed(5)
     backbone = BertModel(
-        BertConfig(len(tokenizer), 32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64),
+        BertConfig(
+            vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64
+        ),
         add_pooling_layer=False,
     )
     return BiEncoder(backbone, tokenizer, query_tokens=16, product_tokens=48)

@@ -93,12 +93,11 @@ def _quantise(plain: Path, file: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what exporters have to say of themselves."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        root.setLevel(level)
+        logging.disable(before)
