@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="embedded", help="'embedded' or a folder that both sides can load")
     parser.add_argument("--model", default="", help="a trained encoder's folder: its quality is measured, too")
-    parser.add_argument("--peer", default=".venv-peers/bin/python", help="a Python with sentence-transformers")
+    parser.add_argument("--peer", default=".venv-st/bin/python", help="a Python with sentence-transformers")
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each; the median is told")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, last line")

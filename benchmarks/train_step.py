@@ -48,7 +48,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="embedded", help="'embedded' or a folder that both sides can load")
-    parser.add_argument("--peer", default=".venv-peers/bin/python", help="a Python with sentence-transformers[train]")
+    parser.add_argument("--peer", default=".venv-st/bin/python", help="a Python with sentence-transformers[train]")
     parser.add_argument("--batch", type=int, default=32, help="pairs a rank and step")
     parser.add_argument("--steps", type=int, default=8, help="that count, a turn")
     parser.add_argument("--turns", type=int, default=3, help="of each side; the median is told")
