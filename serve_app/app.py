@@ -23,9 +23,9 @@ class Encoder:
     """Queries -> unit vectors, a batch at a time."""
 
     def __init__(self, model: str, batch_size: int, wait_seconds: float) -> None:
-        from synthrec.recommenders.bi_encoder import BiEncoder
+        from synthrec.compression.encoder import load
 
-        self._model = BiEncoder.load(model)
+        self._model = load(model)
         batched: Any = self.batched  # serve.batch adds the setters
         batched.set_max_batch_size(batch_size)
         batched.set_batch_wait_timeout_s(wait_seconds)

@@ -1,7 +1,7 @@
 """The bundle: what evaluation blesses and serving loads. Immutable, checksummed, no pickle in it.
 
 manifest.json      format, lineage, metrics, fusion weights, sha256 of every file
-model/             the encoder (safetensors, JSON)
+model/             the encoder (JSON, and safetensors or an ONNX graph)
 recommender/       the recommender of the next product, where one was trained and won (safetensors, JSON)
 catalogue.parquet  products in order of position
 vectors.npy        unit vectors, float32, (products, width)

@@ -443,6 +443,17 @@ class Evaluate(Settings):
     sentiment_from_ratings: bool = Field(True, description="hold the LLM's sentiment against the ratings")
 
 
+class Package(Settings):
+    """What the bundle holds."""
+
+    encoder: Literal["auto", "int8", "float32", "static"] = Field(
+        "auto",
+        description="auto: int8 if judgments show that it costs no more than max_loss, else float32; "
+        "static: a vector a token, the fastest and the least exact",
+    )
+    max_loss: Fraction = Field(0.01, description="auto: share of NDCG@10 that int8 may cost on the queries to tune on")
+
+
 class Serve(Settings):
     """The endpoint."""
 
@@ -486,6 +497,7 @@ class Config(Settings):
     train: Train = Train()
     recommend: Recommend = Recommend()
     evaluate: Evaluate = Evaluate()
+    package: Package = Package()
     serve: Serve = Serve()
 
 

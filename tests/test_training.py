@@ -340,8 +340,8 @@ class Letters(BiEncoder):
         self.backbone = nn.Sequential(nn.Linear(26, 12), nn.Tanh(), nn.Linear(12, 8)).double()
         self.query_tokens = self.product_tokens = 8
 
-    def forward(self, texts, longest):
-        counts = [[text.count(chr(97 + i)) for i in range(26)] for text in texts]
+    def forward(self, *sides):
+        counts = [[text.count(chr(97 + i)) for i in range(26)] for texts, _ in sides for text in texts]
         return nn.functional.normalize(self.backbone(torch.tensor(counts, dtype=torch.float64)), dim=-1)
 
 

@@ -22,7 +22,10 @@ from transformers import AutoModel, AutoTokenizer
 from synthrec import models
 from synthrec.errors import UserError
 from synthrec.recommenders.base import Batch, Gather
+from synthrec.recommenders.lengths import bucketed, padded
 
+# Tokens that go through the layers at once, padding counted: what fits a core's cache; enough to fill a GPU.
+CELLS, GPU_CELLS = 512, 16_384
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 
 
@@ -84,12 +87,34 @@ class BiEncoder(nn.Module):
             weight[old:] = mean + spread * noise
         return len(missing)
 
-    def forward(self, texts: list[str], longest: int) -> Tensor:
-        """Unit vectors, shape (len(texts), width): the mean of the last layer over each text's tokens."""
-        batch = self.tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
-        batch = batch.to(self.backbone.device)
-        hidden = self.backbone(**batch).last_hidden_state.float()
-        mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+    def forward(self, *sides: tuple[Sequence[str], int]) -> Tensor:
+        """Unit vectors of all texts, one after another, (texts, width): the mean of the last layer over their tokens.
+
+        Args:
+            sides: texts, and how many tokens of each are read, special ones included.
+        """
+        read = [ids for texts, longest in sides for ids in self._read(texts, longest)]
+        device = self.backbone.device
+        buckets = list(bucketed([len(ids) for ids in read], CELLS if device.type == "cpu" else GPU_CELLS))
+        batches = [padded([read[i] for i in rows], self.tokenizer.pad_token_id) for rows in buckets]
+        # One look-up for all of them: the gradient of each would be as large as the whole table.
+        table = self.backbone.get_input_embeddings()
+        found = table(torch.from_numpy(np.concatenate([ids.ravel() for ids, _ in batches])).to(device))
+        parts = []
+        for (_, mask), tokens in zip(batches, found.split([ids.size for ids, _ in batches]), strict=True):
+            embedded = tokens.view(*mask.shape, -1)
+            parts.append(self.pooled(inputs_embeds=embedded, attention_mask=torch.from_numpy(mask).to(device)))
+        order = torch.from_numpy(np.argsort(np.concatenate(buckets))).to(device)
+        return torch.cat(parts)[order]
+
+    def _read(self, texts: Sequence[str], longest: int) -> list[list[int]]:
+        found: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
+        return found
+
+    def pooled(self, attention_mask: Tensor, **given: Tensor) -> Tensor:
+        """Unit vectors of padded texts, given as `input_ids` or `inputs_embeds`; the mask is (texts, tokens)."""
+        hidden = self.backbone(attention_mask=attention_mask, **given).last_hidden_state.float()
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1)
 
     def encode(
@@ -107,7 +132,7 @@ class BiEncoder(nn.Module):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             with torch.inference_mode():
-                out[rows] = self([texts[i] for i in rows], longest).float().cpu().numpy()
+                out[rows] = self(([texts[i] for i in rows], longest)).float().cpu().numpy()
             tick(len(rows))
         return out
 
@@ -128,13 +153,11 @@ class BiEncoder(nn.Module):
             gather: concatenates a tensor over ranks, in rank order, keeping gradients.
         """
         # One pass for both sides: DistributedDataParallel expects one forward a step.
-        queries, products = self._encode_pair(batch)
+        both = self((batch["query"], self.query_tokens), (batch["product"], self.product_tokens))
+        queries, products = both.split(len(batch["query"]))
         groups = torch.tensor([_group_number(g) for g in batch["group"]], device=queries.device)
         all_products, all_groups = gather(products), gather(groups)
         return info_nce(queries, all_products, groups, all_groups, temperature)
-
-    def _encode_pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return self(batch["query"], self.query_tokens), self(batch["product"], self.product_tokens)
 
     def parameter_groups(self, learning_rate: float, embedding_rate: float) -> list[dict[str, Any]]:
         """Token embeddings get their own rate where characters were added: those start unlearnt."""

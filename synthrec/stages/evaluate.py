@@ -51,7 +51,9 @@ def settings(config: Config) -> Any:
 def run(context: Context) -> dict[str, Any]:
     config = context.config.evaluate
     catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
-    tune, test, left_out = _queries(context, catalogue)
+    tune, test, left_out = queries(context.config, catalogue)
+    if not test:
+        console.warn("no judgments are configured: nothing is measured, and BM25 + fine-tuned is packaged untuned")
     result: dict[str, Any] = {"tune_queries": len(tune), "left_out": left_out, "test": None, "sentiment": None}
     result |= _rank_all(context, catalogue, tune, test)
     if config.sentiment_from_ratings:
@@ -61,9 +63,9 @@ def run(context: Context) -> dict[str, Any]:
     return {key: result[key] for key in ("test", "sentiment", "winner", "tune_queries", "left_out", "bm25")}
 
 
-def _queries(context: Context, catalogue: pa.Table) -> tuple[list[Query], list[Query], int]:
+def queries(whole: Config, catalogue: pa.Table) -> tuple[list[Query], list[Query], int]:
     """Queries to tune on, queries to test on, and how many rows of behaviour could not be asked."""
-    config, seed = context.config.evaluate, context.config.seed
+    config, seed = whole.evaluate, whole.seed
     tune: list[Query] = []
     test: list[Query] = []
     left_out = 0
@@ -81,8 +83,6 @@ def _queries(context: Context, catalogue: pa.Table) -> tuple[list[Query], list[Q
         else:
             more_tune, more_test = judgments.split(more, config.tune_share, seed)
             tune, test = tune + more_tune, test + more_test
-    if not test:
-        console.warn("no judgments are configured: nothing is measured, and BM25 + fine-tuned is packaged untuned")
     return tune, test, left_out
 
 
@@ -103,8 +103,8 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
             config = context.config.train
             encoder = BiEncoder.load(where, config.max_query_tokens, config.max_product_tokens)
             products = encoder.encode(texts, tick=meter.advance)
-            queries = encoder.encode(once, query=True, tick=meter.advance)
-            vectors[name] = (products, queries[[row_of[text] for text in asked]])
+            found = encoder.encode(once, query=True, tick=meter.advance)
+            vectors[name] = (products, found[[row_of[text] for text in asked]])
     with context.out.writing("vectors.npy") as file:
         np.lib.format.write_array(file, vectors["fine-tuned"][0], allow_pickle=False)
     bm25 = systems.tune_bm25(texts, tune, place)
@@ -114,8 +114,8 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
     weights: dict[str, dict[str, float]] = {"BM25": dict.fromkeys({language(q) for q in asked}, 0.0)}
     lexical = [systems.lexical(index, part) for part in (tune, test)]
     ranked["BM25"] = _both(tune, test, place, lexical)
-    for name, (products, queries) in vectors.items():
-        semantic = [systems.semantic(products, queries[:split]), systems.semantic(products, queries[split:])]
+    for name, (products, found) in vectors.items():
+        semantic = [systems.semantic(products, found[:split]), systems.semantic(products, found[split:])]
         ranked[f"{name} encoder"] = _both(tune, test, place, semantic)
         weights[f"{name} encoder"] = dict.fromkeys({language(q) for q in asked}, 1.0)
         fusion = f"BM25 + {name}"
@@ -149,17 +149,13 @@ def _winner(ranked: dict[str, tuple[Ranked, Ranked]], weights: dict[str, dict[st
 def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
     samples, seed = context.config.evaluate.bootstrap, context.config.seed
     values = {name: {m: f(found) for m, f in MEASURES.items()} for name, found in ranked.items()}
-    queries = next(iter(ranked.values())).queries
-    tongues = np.array([q.language for q in queries])
+    asked = next(iter(ranked.values())).queries
+    tongues = [q.language for q in asked]
     rows = []
     table: dict[str, Any] = {}
     for name, by_measure in values.items():
-        table[name] = {m: asdict(bootstrap_mean(v, samples, seed)) for m, v in by_measure.items()}
-        table[name]["by_language"] = {
-            tongue: {m: metrics.mean(v[tongues == tongue])[0] for m, v in by_measure.items()}
-            for tongue in sorted(set(tongues))
-        }
-        for i, query in enumerate(queries):
+        table[name] = told(by_measure, tongues, samples, seed)
+        for i, query in enumerate(asked):
             rows.append({"system": name, "query_id": query.query_id, **{m: v[i] for m, v in by_measure.items()}})
     context.out.write_table("per_query.parquet", pa.Table.from_pylist(rows))
     tests = []
@@ -169,9 +165,25 @@ def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
     for one, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
         one["p_holm"] = p
         one["verdict"] = _verdict(one)
-    counts = {t: int((tongues == t).sum()) for t in sorted(set(tongues))}
-    excluded = sum(len(q.exclude) for q in queries)
-    return {"queries": len(queries), "languages": counts, "systems": table, "comparisons": tests, "excluded": excluded}
+    counts = {t: tongues.count(t) for t in sorted(set(tongues))}
+    excluded = sum(len(q.exclude) for q in asked)
+    return {"queries": len(asked), "languages": counts, "systems": table, "comparisons": tests, "excluded": excluded}
+
+
+def told_of(ranked: Ranked, config: Config) -> dict[str, Any]:
+    """One system's measures, as the evaluation tells them."""
+    values = {m: f(ranked) for m, f in MEASURES.items()}
+    return told(values, [q.language for q in ranked.queries], config.evaluate.bootstrap, config.seed)
+
+
+def told(values: dict[str, metrics.Values], tongues: list[str], samples: int, seed: int) -> dict[str, Any]:
+    """Each measure's mean over the queries with its interval, and its means by language."""
+    among = np.array(tongues)
+    table: dict[str, Any] = {m: asdict(bootstrap_mean(v, samples, seed)) for m, v in values.items()}
+    table["by_language"] = {
+        tongue: {m: metrics.mean(v[among == tongue])[0] for m, v in values.items()} for tongue in sorted(set(tongues))
+    }
+    return table
 
 
 def _verdict(one: dict[str, Any]) -> str:

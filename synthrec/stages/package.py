@@ -9,49 +9,134 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as pads
 
 import synthrec
 from synthrec import bundle, console, schema
-from synthrec.config import Config
+from synthrec.compression.encoder import Encoder, load
+from synthrec.config import Config, Package
+from synthrec.evaluation.compressed import Judge, Judged
 from synthrec.pipeline import Context, Stage
+from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.retrieval.bm25 import BM25
+from synthrec.stages import evaluate
 
 
 def settings(config: Config) -> Any:
-    return [bundle.FORMAT, config.recommend.models]
+    return [bundle.FORMAT, config.recommend.models, config.package.model_dump()]
 
 
 def run(context: Context) -> dict[str, Any]:
     tuned = context.inputs["evaluate"].read_json("metrics.json")
+    winner = tuned["winner"]
     catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
+    texts = catalogue["text"].to_pylist()
+    index = BM25.build(texts, **tuned["bm25"])
     folder = context.out.local
     shutil.rmtree(folder / "model", ignore_errors=True)
-    with (context.inputs["train"] / "model").fetched() as model:
-        shutil.copytree(model, folder / "model", ignore=shutil.ignore_patterns(".*"))
+    encoder, judged = _encoder(context, catalogue, index, winner["weights"], folder / "model")
     recommender = _recommender(context, folder)
-    vectors = np.load(io.BytesIO(context.inputs["evaluate"].read_bytes("vectors.npy")), allow_pickle=False)
-    winner = tuned["winner"]
-    lineage = {name: m["fingerprint"] for name, m in context.manifests.items()}
+    measured = tuned["test"]["systems"][winner["system"]] if tuned["test"] else {}
+    if measured and encoder["kind"] != "float32":
+        measured = evaluate.told_of(judged.test, context.config)
     manifest = bundle.write(
         folder,
         catalogue,
-        vectors,
-        BM25.build(catalogue["text"].to_pylist(), **tuned["bm25"]),
+        judged.vectors,
+        index,
         {
             "name": context.config.name,
             "made": datetime.now(UTC).isoformat(),
             "synthrec": synthrec.__version__,
             "system": winner["system"],
-            "weights": winner["weights"],
+            "weights": judged.weights,
+            "encoder": encoder,
             "recommender": recommender,
-            "metrics": tuned["test"]["systems"][winner["system"]] if tuned["test"] else {},
-            "lineage": lineage,
+            "metrics": measured,
+            "lineage": {name: m["fingerprint"] for name, m in context.manifests.items()},
         },
     )
     bundle.check(folder)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    console.say(f"    {manifest['system']} over {manifest['products']} products, {size / 1e6:.0f} MB: {folder}")
-    return {"system": winner["system"], "products": manifest["products"], "bytes": size}
+    console.say(
+        f"    {manifest['system']} over {manifest['products']} products, encoder in {encoder['kind']}, "
+        f"{size / 1e6:.0f} MB: {folder}"
+    )
+    return {"system": winner["system"], "encoder": encoder, "products": manifest["products"], "bytes": size}
+
+
+def _encoder(
+    context: Context, catalogue: pa.Table, index: BM25, weights: dict[str, float], model: Path
+) -> tuple[dict[str, Any], Judged]:
+    """Write the encoder that serves into `model`; which it is and what it costs, and the system judged with it."""
+    config = context.config.package
+    tune, test, _ = evaluate.queries(context.config, catalogue)
+    place = {product: i for i, product in enumerate(catalogue["product_id"].to_pylist())}
+    judge = Judge(catalogue["text"].to_pylist(), place, index, weights, tune, test)
+    vectors = np.load(io.BytesIO(context.inputs["evaluate"].read_bytes("vectors.npy")), allow_pickle=False)
+    with (context.inputs["train"] / "model").fetched() as folder:
+        trained = BiEncoder.load(str(folder))
+        plain = judge.judge(trained, vectors)
+        kept, judged = "float32", plain
+        told: dict[str, Any] = {"asked": config.encoder, "ndcg@10": {"float32": plain.ndcg}}
+        if config.encoder != "float32":
+            kind = "int8" if config.encoder == "auto" else config.encoder
+            small = judge.judge(_compressed(context, trained, judge.texts, kind, model))
+            told["ndcg@10"][kind] = small.ndcg
+            if _worth(config, kind, plain, small):
+                kept, judged = kind, small
+        if kept == "float32":
+            shutil.rmtree(model, ignore_errors=True)
+            shutil.copytree(folder, model, ignore=shutil.ignore_patterns(".*"))
+    # JSON knows no NaN: without judgments there is no figure.
+    told["ndcg@10"] = {
+        kind: {part: None if np.isnan(value) else value for part, value in figures.items()}
+        for kind, figures in told["ndcg@10"].items()
+    }
+    return told | {"kind": kept}, judged
+
+
+def _compressed(context: Context, trained: BiEncoder, texts: list[str], kind: str, model: Path) -> Encoder:
+    if kind == "static":
+        from synthrec.compression.distil import distil
+
+        distil(trained, _queries(context), texts).save(model)
+    else:
+        from synthrec.compression.export import export
+
+        export(trained, model)
+    return load(model)
+
+
+def _queries(context: Context) -> list[str]:
+    """What shoppers typed, and what the LLM wrote for them; no judged query, which are for measuring alone."""
+    searches = pads.field("kind") == "search"
+    typed = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["text", "kind"], searches)
+    written = (context.inputs["curate"] / "labels").read_table(
+        schema.LABEL, ["text", "task"], pads.field("task") == "queries"
+    )
+    return sorted({text for table in (typed, written) for text in table["text"].to_pylist() if text})
+
+
+def _worth(config: Package, kind: str, plain: Judged, small: Judged) -> bool:
+    """Whether to package the compressed encoder. One that was asked for by name is; its cost is told."""
+    before, after = plain.ndcg["tune"], small.ndcg["tune"]
+    if np.isnan(before) or np.isnan(after):
+        if config.encoder == "auto":
+            console.warn(f"no judgments show what {kind} would cost: the encoder is packaged in float32")
+            return False
+        console.warn(f"no judgments show what {kind} costs; it is packaged as package.encoder asks")
+        return True
+    said = f"NDCG@10 {after:.3f} with {kind}, {before:.3f} with float32, on the queries to tune on"
+    if after >= (1 - config.max_loss) * before:
+        console.say(f"    {said}")
+        return True
+    if config.encoder == "auto":
+        console.warn(f"{said}: that is more than package.max_loss, so the encoder is packaged in float32")
+        return False
+    console.warn(f"{said}; it is packaged as package.encoder asks")
+    return True
 
 
 def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
@@ -74,4 +159,4 @@ def stage(models: tuple[str, ...]) -> Stage:
     """`models`: the recommenders of the next product, whose winner goes into the bundle."""
     behaviour = (*(f"train_{name}" for name in models), "evaluate_next") if models else ()
     needs = ("prepare", "synthesize", "curate", "train", "evaluate", *behaviour)
-    return Stage("package", "builds the bundle that serve loads", needs, settings, run, sealed=False)
+    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=2, sealed=False)
