@@ -19,6 +19,7 @@ from synthrec.evaluation.metrics import Values
 from synthrec.evaluation.recommendation import Scorer, by_case, judge
 from synthrec.evaluation.significance import paired_bootstrap
 from synthrec.evaluation.splits import Cases, Items
+from synthrec.recommenders.base import Scorer
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from synthrec.recommenders.base import Scorer, Startable
 
 NAMES = ("bi_encoder", "cross_encoder", "sequential", "graph", "classifier")
+MODULES = {name: f"synthrec.recommenders.{name}" for name in NAMES}
 
 
 def objective(name: str) -> Startable:

@@ -37,6 +37,15 @@ class LightGCN(nn.Module):
             sampling (Zhang et al. 2013). With one it is the paper's uniform sampling.
     """
 
+    # Buffers.
+    pairs: Tensor
+    keys: Tensor
+    degrees: Tensor
+    sold: Tensor
+    starts: Tensor
+    columns: Tensor
+    weights: Tensor
+
     def __init__(
         self, pairs: Items, users: int, items: int, width: int = 64, layers: int = 3, l2: float = 1e-4, draws: int = 1
     ) -> None:
