@@ -89,7 +89,7 @@ class Sequential(nn.Module):
         targets = torch.from_numpy(np.concatenate([whole[i][1:] for i in packed.order]))
         if not self.shape.negatives:
             return self._softmax(packed, targets)
-        sampled = self.pool[torch.randint(len(self.pool), (self.shape.negatives,))]
+        sampled = self.pool[torch.randperm(len(self.pool))[: self.shape.negatives]]
         # One look-up for all three: its gradient is as large as the whole table, however few rows are looked up.
         vectors = self.catalogue(torch.cat([packed.items, targets, sampled]))
         given, right, wrong = vectors.split([len(targets), len(targets), len(sampled)])
@@ -97,9 +97,12 @@ class Sequential(nn.Module):
         logits = hidden @ wrong.T
         if self.shape.logq:  # sampling is uniform: each stands for so many items
             logits = logits + math.log(len(self.pool) / len(sampled))
-        logits = logits.masked_fill(targets[:, None] == sampled, -torch.inf)
-        own = (hidden * right).sum(1, keepdim=True)
-        return (torch.cat([own, logits], 1).logsumexp(1) - own[:, 0]).mean()
+        column = torch.full((self.items,), -1)
+        column[sampled] = torch.arange(len(sampled))
+        hit = (column[targets] >= 0).nonzero()[:, 0]
+        logits[hit, column[targets[hit]]] = -torch.inf  # what is right is no negative
+        own = (hidden * right).sum(1)
+        return (torch.logaddexp(own, logits.logsumexp(1)) - own).mean()
 
     forward = loss  # what DistributedDataParallel calls
 
