@@ -39,12 +39,14 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt
 vllm: $(VLLM)/.ready  ## the tests of the vLLM engine, on its CPU build
 	$(VLLM)/bin/pytest -m vllm
 
-peers:  ## an environment with what the benchmarks compare with
+peers:  ## environments with what the benchmarks compare with
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check distilabel==1.5.3 presidio-analyzer==2.2.366 "setuptools<81" requests
 	$(PYTHON) -m venv .venv-st
 	.venv-st/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
 	.venv-st/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 sentence-transformers==6.2.0 datasets accelerate
+	$(PYTHON) -m venv .venv-rectools
+	.venv-rectools/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 "rectools[torch]==0.19.0"
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -109,3 +109,20 @@ def test_fusion_adds_standard_scores_so_that_their_scale_does_not_matter():
     assert got[1].argmax() == 0, "who scores all alike says nothing, and spoils nothing"
     bigger = Fusion([(Fixed(1000 * one.rows + 7), 1.0), (other, 0.5)]).scores(ask([], []))
     np.testing.assert_allclose(got, bigger, atol=1e-3)
+
+
+def test_what_one_part_cannot_score_another_may():
+    class Fixed:
+        items = 3
+
+        def __init__(self, row):
+            self.row = np.array([row], np.float32)
+
+        def scores(self, cases):
+            return self.row
+
+    got = Fusion([(Fixed([2, 1, -np.inf]), 1.0), (Fixed([0, 0, 9]), 5.0)]).scores(ask([]))
+    want = Fusion([(Fixed([2, 1, 1]), 1.0), (Fixed([0, 0, 9]), 5.0)]).scores(ask([]))
+    np.testing.assert_allclose(got, want)
+    assert got[0].argmax() == 2
+    assert np.isfinite(Fusion([(Fixed([-np.inf] * 3), 1.0)]).scores(ask([]))).all()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,12 @@ def main() -> None:
     sequences = _read(Path(given.data) / "sequences.txt")
     items = int(max(one.max() for one in sequences)) + 1
     split = leave_one_out(sequences)
-    runs = [_trained(split, items, seed, given) for seed in given.seeds]
+    recipe = _recipe(given.recipe)
+    runs = [_trained(split, items, recipe, seed, given) for seed in given.seeds]
+    if given.tune:
+        print(json.dumps({"recipe": asdict(recipe), "epochs": [run["epochs"] for run in runs]}))
+        return
+    runs = [run | _judged(run["model"], split) for run in runs]
     baselines = {}
     for name in given.baselines:
         console.say(name)
@@ -73,7 +78,7 @@ def main() -> None:
         "means": means,
         "baselines": {name: {policy: _figures(one[policy]) for policy in POLICIES} for name, one in baselines.items()},
         "ndcg_10_over_best_baseline": _lift(runs, baselines) if baselines else None,
-        "recipe": asdict(RECIPE) | {"epochs": given.epochs, "threads": given.threads},
+        "recipe": asdict(recipe) | {"epochs": given.epochs, "threads": given.threads},
         "epochs": [run["epochs"] for run in runs],
         "seconds_per_epoch": _pace(split, items, given),
     }
@@ -87,6 +92,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run-dir", default="runs/benchmark-sequence", help="where checkpoints are, to go on from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=40, help="at most so many")
+    parser.add_argument("--recipe", nargs="*", default=[], metavar="NAME=VALUE", help="other settings than RECIPE's")
+    parser.add_argument("--tune", action="store_true", help="tell the validation only, and leave the test unseen")
     parser.add_argument("--threads", type=int, default=1, help="of torch, for ours and for RecTools")
     parser.add_argument(
         "--rectools", default=".venv-rectools/bin/python", help="Python of an environment with RecTools"
@@ -103,18 +110,25 @@ def _read(path: Path) -> list[Items]:
     return [np.array(line.split()[1:], np.int64) - 1 for line in lines]
 
 
-def _trained(split: Split, items: int, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+def _recipe(changes: Sequence[str]) -> Recipe:
+    """RECIPE with some of its settings, or of its shape's, changed: `dropout=0.3`."""
+    new = {name: json.loads(value) for name, _, value in (one.partition("=") for one in changes)}
+    shape = {name: new.pop(name) for name in list(new) if name in asdict(RECIPE.shape)}
+    return replace(RECIPE, shape=replace(RECIPE.shape, **shape), **new)
+
+
+def _trained(split: Split, items: int, recipe: Recipe, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     folder = Path(given.run_dir) / f"seed-{seed}"
-    same_settings(folder, RECIPE, given.epochs)
+    same_settings(folder, recipe, given.epochs)
     keep = Checkpoints(folder)
     console.say(f"seed {seed}")
     validation = some(split.validation, 2000)
     model = fit(
-        split.train, items, RECIPE, seed, given.epochs, keep, lambda model: ndcg(model, validation, split.train)
+        split.train, items, recipe, seed, given.epochs, keep, lambda model: ndcg(model, validation, split.train)
     )
     values = keep.progress().values
     epochs = {"trained": len(values), "best": int(np.argmax(values)) + 1, "validation_ndcg@10": max(values)}
-    return _judged(model, split) | {"epochs": epochs}
+    return {"model": model, "epochs": epochs}
 
 
 def _judged(scorer: Scorer, split: Split) -> dict[str, Any]:

@@ -126,5 +126,9 @@ def _nearest(likeness: sparse.csr_array, keep: int) -> sparse.csr_array:
 
 
 def _standard(scores: Scores) -> Scores:
+    """Mean 0 and variance 1 in each row. What cannot be scored (-inf) counts as much as the lowest that can."""
+    if np.isneginf(scores).any():
+        lowest = scores.min(1, keepdims=True, where=np.isfinite(scores), initial=np.inf)
+        scores = np.where(np.isneginf(scores), np.where(np.isfinite(lowest), lowest, 0), scores)
     spread = scores.std(1, keepdims=True)
     return (scores - scores.mean(1, keepdims=True)) / np.maximum(spread, 1e-9)

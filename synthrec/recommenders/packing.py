@@ -49,8 +49,12 @@ class Packed:
     groups: list[Group]
 
 
-def pack(sequences: Sequence[Items]) -> Packed:
-    """Pack sequences, each of at least one item. A group's longest is at most twice as long as its shortest."""
+def pack(sequences: Sequence[Items], device: torch.device | None = None) -> Packed:
+    """Pack sequences, each of at least one item. A group's longest is less than twice as long as its shortest."""
+
+    def there(numbers: Items) -> Tensor:
+        return torch.from_numpy(numbers).to(device)
+
     unsorted = np.array([len(one) for one in sequences])
     order = np.argsort(unsorted, kind="stable")
     lengths = unsorted[order]
@@ -63,12 +67,12 @@ def pack(sequences: Sequence[Items]) -> Packed:
     for size in np.unique(bits):
         first, last = np.searchsorted(bits, [size, size + 1])
         span, longest = slice(starts[first], stops[last - 1]), int(lengths[last - 1])
-        slots = torch.from_numpy((rows[span] - first) * longest + columns[span])
+        slots = there((rows[span] - first) * longest + columns[span])
         groups.append(Group(int(span.start), int(span.stop), slots, int(last - first), longest))
     return Packed(
-        torch.from_numpy(np.concatenate([sequences[i] for i in order])),
+        there(np.concatenate([sequences[i] for i in order])),
         order,
-        torch.from_numpy(lengths[rows] - 1 - columns),
-        torch.from_numpy(stops - 1),
+        there(lengths[rows] - 1 - columns),
+        there(stops - 1),
         groups,
     )

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from synthrec.recommenders.base import Batch, Gather
+from synthrec.recommenders.base import Batch, Cases, Gather
 from synthrec.recommenders.items import Features, Items
 from synthrec.recommenders.packing import Group, Packed, pack
 
 History = NDArray[np.int64]
-
-
-class Asked(Protocol):
-    """Of `evaluation.splits.Cases`, all that is looked at: what each shopper took, oldest first."""
-
-    @property
-    def histories(self) -> Sequence[History]: ...
 
 
 @dataclass(frozen=True)
@@ -57,15 +50,17 @@ class Sequential(nn.Module):
 
     Args:
         known: (items,) whether the item occurs in what is learnt from; only such are learnt and sampled.
-        features: (items, any width), see `Items`; without them a cold item ranks below all others.
+        features: (items, any width), see `Items`; without them a cold item cannot be scored.
     """
+
+    pool: Tensor  # numbers of the known items
 
     def __init__(self, known: NDArray[np.bool_], shape: Shape, features: Features | None = None) -> None:
         super().__init__()
         self.shape = shape
         self.items = len(known)
         self.catalogue = Items(known, shape.width, shape.ids, features)
-        self.pool = torch.from_numpy(np.flatnonzero(known))
+        self.register_buffer("pool", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.ages = nn.Embedding(shape.longest, shape.width)
         nn.init.normal_(self.ages.weight, std=0.02)
         self.dropout = nn.Dropout(shape.dropout)
@@ -85,29 +80,42 @@ class Sequential(nn.Module):
         A sequence of fewer than two items has none. There must be one that has.
         """
         whole = [one[-self.shape.longest - 1 :] for one in sequences if len(one) > 1]
-        packed = pack([one[:-1] for one in whole])
-        targets = torch.from_numpy(np.concatenate([whole[i][1:] for i in packed.order]))
-        if not self.shape.negatives:
-            return self._softmax(packed, targets)
-        sampled = self.pool[torch.randint(len(self.pool), (self.shape.negatives,))]
+        packed = pack([one[:-1] for one in whole], self.device)
+        targets = torch.from_numpy(np.concatenate([whole[i][1:] for i in packed.order])).to(self.device)
+        loss = self._sampled if self.shape.negatives else self._softmax
+        return loss(packed, targets)
+
+    def _softmax(self, packed: Packed, targets: Tensor) -> Tensor:
+        hidden = self.hidden(self.catalogue(packed.items), packed)
+        return functional.cross_entropy(_product(hidden, self.catalogue(self.pool)), self._place(self.pool)[targets])
+
+    def _sampled(self, packed: Packed, targets: Tensor) -> Tensor:
+        drawn = torch.randperm(len(self.pool), device=self.device)[: self.shape.negatives]
+        sampled = self.pool[drawn]
         # One look-up for all three: its gradient is as large as the whole table, however few rows are looked up.
         vectors = self.catalogue(torch.cat([packed.items, targets, sampled]))
         given, right, wrong = vectors.split([len(targets), len(targets), len(sampled)])
         hidden = self.hidden(given, packed)
-        logits = hidden @ wrong.T
+        logits = _product(hidden, wrong)
         if self.shape.logq:  # sampling is uniform: each stands for so many items
             logits = logits + math.log(len(self.pool) / len(sampled))
-        logits = logits.masked_fill(targets[:, None] == sampled, -torch.inf)
-        own = (hidden * right).sum(1, keepdim=True)
-        return (torch.cat([own, logits], 1).logsumexp(1) - own[:, 0]).mean()
+        column = self._place(sampled)[targets]
+        hit = (column >= 0).nonzero()[:, 0]
+        logits[hit, column[hit]] = -torch.inf  # what is right is no negative
+        own = (hidden.float() * right.float()).sum(1)
+        return (torch.logaddexp(own, logits.logsumexp(1)) - own).mean()
+
+    def _place(self, among: Tensor) -> Tensor:
+        """(items,): where each item is among some, -1 where it is not."""
+        place = torch.full((self.items,), -1, device=self.device)
+        place[among] = torch.arange(len(among), device=self.device)
+        return place
+
+    @property
+    def device(self) -> torch.device:
+        return self.ages.weight.device
 
     forward = loss  # what DistributedDataParallel calls
-
-    def _softmax(self, packed: Packed, targets: Tensor) -> Tensor:
-        hidden = self.hidden(self.catalogue(packed.items), packed)
-        place = torch.full((self.items,), -1)
-        place[self.pool] = torch.arange(len(self.pool))
-        return functional.cross_entropy(hidden @ self.catalogue(self.pool).T, place[targets])
 
     def encode(self, histories: Sequence[History]) -> NDArray[np.float32]:
         """Shoppers' vectors, (n, width), whose dot product with `vectors` is the score; zero for an empty history."""
@@ -115,24 +123,25 @@ class Sequential(nn.Module):
         out = np.zeros((len(histories), self.shape.width), np.float32)
         there = [i for i, one in enumerate(histories) if len(one)]
         if there:
-            packed = pack([histories[i][-self.shape.longest :] for i in there])
+            packed = pack([histories[i][-self.shape.longest :] for i in there], self.device)
             with torch.inference_mode():
                 hidden = self.hidden(self.catalogue(packed.items), packed)[packed.ends]
-            out[np.array(there)[packed.order]] = hidden.numpy()
+            out[np.array(there)[packed.order]] = hidden.float().cpu().numpy()
         return out
 
     def vectors(self) -> NDArray[np.float32]:
         """Items' vectors, (items, width)."""
         self.eval()
         with torch.inference_mode():
-            return self.catalogue().numpy()  # type: ignore[no-any-return]
+            return self.catalogue().float().cpu().numpy()  # type: ignore[no-any-return]
 
-    def scores(self, cases: Asked) -> NDArray[np.float32]:
-        """(cases, items). A newcomer's scores are all alike: let popularity rank for those without a history."""
+    def scores(self, cases: Cases) -> NDArray[np.float32]:
+        """(cases, items), -inf for an item of which nothing is known.
+
+        A newcomer's scores are all alike: let popularity rank for those without a history.
+        """
         scores = self.encode(cases.histories) @ self.vectors().T
-        unknowable = ~self.catalogue.knowable().numpy()
-        if unknowable.any():
-            scores[:, unknowable] = scores.min(1, keepdims=True) - 1
+        scores[:, ~self.catalogue.knowable().cpu().numpy()] = -np.inf
         return scores
 
     def parameter_groups(self, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -161,6 +170,12 @@ class Sequential(nn.Module):
         if features is not None:
             model.catalogue.features = features  # whitened already
         return model
+
+
+def _product(hidden: Tensor, items: Tensor) -> Tensor:
+    """Logits, (tokens, items). In float32: in bfloat16 scores that are near each other come out alike."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return hidden.float() @ items.float().T
 
 
 class Block(nn.Module):
