@@ -96,7 +96,7 @@ def _arguments() -> argparse.Namespace:
 def read_cases(path: Path) -> list[Case]:
     """The set's cases, spaces between words taken out, candidates in the order of the file."""
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
-    cases = []
+    cases: list[Case] = []
     for start in range(0, len(rows), CANDIDATES):
         some = rows[start : start + CANDIDATES]
         turns = {tuple(row[1:-1]) for row in some}

@@ -19,7 +19,7 @@ from synthrec.recommenders.losses import rank_net
 from synthrec.training import loop
 from synthrec.training.distributed import gather
 
-WORDS = "abcdef"
+WORDS = "abcd"
 # A product fits a query if it begins with its letter; if that letter is its second, it is a substitute.
 PAIRS = [(q, x + y) for q, x, y in product(WORDS, WORDS, WORDS)]
 SURE = {"E": [1.0, 0.0, 0.0, 0.0], "S": [0.1, 0.8, 0.1, 0.0], "I": [0.0, 0.0, 0.0, 1.0]}
@@ -50,12 +50,12 @@ def base(tmp_path_factory):
     return bert(tmp_path_factory.mktemp("base"), ["abcdef .xyz"])
 
 
-def trained(base, rank_weight, epochs=30):
+def trained(base, rank_weight, epochs=100):
     objective = recommenders.objective("cross_encoder").start(
         base, {"learning_rate": 3e-3, "rank_weight": rank_weight}, gather
     )
-    rows = sorted(PAIRS, key=lambda one: (grade(*one) == "I", one))[:132]  # as many that do not fit as do
-    plan = loop.Plan(len(rows), batch_size=44, epochs=epochs, warmup=0.1, seed=1)
+    rows = PAIRS
+    plan = loop.Plan(len(rows), batch_size=16, epochs=epochs, warmup=0.1, seed=1)
     losses = []
 
     def report(metrics, save):
@@ -80,9 +80,9 @@ def test_it_learns_to_rank_by_grade(base, learnt):
     for name, one in (("new", CrossEncoder.load(str(base))), ("learnt", encoder)):
         for query in WORDS:
             order = [texts[i] for i, _ in one.rerank(query, texts)]
-            right[name] += sum(grade(query, text) == "E" for text in order[:6])
+            right[name] += sum(grade(query, text) == "E" for text in order[:4])
     assert losses[-1] < 0.5 * losses[0]
-    assert right["learnt"] >= 32 > 18 > right["new"]
+    assert right["learnt"] >= 14 > 8 > right["new"]
 
 
 def test_its_score_is_the_expected_gain(learnt):
@@ -117,9 +117,9 @@ def test_soft_labels_are_its_loss(base):
 
 def test_saved_and_loaded_it_scores_the_same_and_no_pickle_is_left(learnt, tmp_path):
     encoder, _ = learnt
-    encoder.longest = 9
+    before, encoder.longest = encoder.longest, 9
     Objective(encoder, 1e-3).save(tmp_path)
-    encoder.longest, again = 128, CrossEncoder.load(str(tmp_path))
+    encoder.longest, again = before, CrossEncoder.load(str(tmp_path))
     assert again.longest == 9
     np.testing.assert_allclose(again.scores(PAIRS[:20]), encoder.scores(PAIRS[:20]), atol=1e-6)
     assert {file.suffix for file in tmp_path.iterdir()} == {".safetensors", ".json"}

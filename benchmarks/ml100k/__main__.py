@@ -123,7 +123,7 @@ def sequential(sequences: list[Items], items: int, given: argparse.Namespace) ->
 def train_graph(train: Sequence[Items], items: int, seed: int) -> LightGCN:
     torch.manual_seed(seed)
     model = LightGCN.of(train, items, **GRAPH)
-    plan = loop.Plan(rows=len(model.pairs), seed=seed, **GRAPH_PLAN)
+    plan = loop.Plan(rows=len(model.pairs), seed=seed, **GRAPH_PLAN)  # type: ignore[arg-type]
     groups = model.parameter_groups(GRAPH_RATE)
 
     def loss(rows: list[int]) -> torch.Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 
 from synthrec import console
 from synthrec.evaluation.metrics import Values
-from synthrec.evaluation.recommendation import Scorer, by_case, judge
+from synthrec.evaluation.recommendation import by_case, judge
 from synthrec.evaluation.significance import paired_bootstrap
 from synthrec.evaluation.splits import Cases, Items
 from synthrec.recommenders.base import Scorer

@@ -107,7 +107,7 @@ class LightGCN(nn.Module):
     def vectors(self) -> tuple[Tensor, Tensor]:
         """Final vectors of users (users, width) and items (items, width)."""
         with torch.autocast(self.base.device.type, enabled=False):  # sparse products are in float32
-            final = _Propagate.apply(self.base, self._graph(), self.layers)
+            final = _Propagate.apply(self.base, self._graph(), self.layers)  # type: ignore[no-untyped-call]
         return final[: self.users], final[self.users :]
 
     def loss(self, batch: Batch) -> Tensor:

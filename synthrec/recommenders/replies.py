@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthrec.retrieval.hybrid import Scores
 from synthrec.retrieval.index import Encode, Index, best
@@ -53,7 +54,7 @@ class Replies:
         values = scores[found] if rerank is None else rerank(turns, [self.index.texts[i] for i in found])
         return best([self.index.ids[i] for i in found], values, k)
 
-    def _unlike(self, order: Sequence[int], count: int) -> list[int]:
+    def _unlike(self, order: NDArray[np.intp], count: int) -> list[int]:
         """The first `count` positions whose replies differ: agents say the same thing to many."""
         found: dict[str, int] = {}
         for position in order:
