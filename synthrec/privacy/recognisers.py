@@ -60,6 +60,9 @@ _MARKER = re.compile("[0-9０-９@＠号栋幢弄信]")
 _SPELT = ("at]", "at)", "at}", " dot ", ".com", "http", "www", "wechat", "weixin", "vx", "wx", "qq", "id")
 
 
+_FREE = re.compile("[^\\0\\s](?:[^\\0]*[^\\0\\s])?")  # a stretch that nothing has taken
+
+
 @dataclass(frozen=True)
 class Span:
     """One find: `text` is exactly the searched text's `[start:end]`, `kind` one of `KINDS`."""
@@ -70,7 +73,7 @@ class Span:
     text: str
 
 
-def find(text: str, kinds: Sequence[str] = KINDS) -> list[Span]:
+def find(text: str, kinds: Sequence[str] = KINDS, people: Sequence[tuple[int, int]] = ()) -> list[Span]:
     """Find personal data.
 
     Where finds overlap, one with a check digit (resident id, bank card) beats one without, then the longer beats the
@@ -81,6 +84,7 @@ def find(text: str, kinds: Sequence[str] = KINDS) -> list[Span]:
     Args:
         text: any string.
         kinds: the kinds to look for, from `KINDS`.
+        people: `(start, end)` of names that a model found; the rules' finds may reach beyond them.
 
     Returns:
         Spans that do not overlap, sorted by start.
@@ -91,11 +95,11 @@ def find(text: str, kinds: Sequence[str] = KINDS) -> list[Span]:
     check_kinds(kinds)
     if not _worth_a_look(text):
         kinds = ["person"] if "person" in kinds and may_name(text) else []
-    if not kinds:
+    if not kinds and not people:
         return []
     view = _mask(text if text.isascii() else text.translate(_FOLD), _pseudonyms(text))
     spans: list[Span] = []
-    while picked := _pick(view, kinds):
+    while picked := _pick(view, kinds, people):
         spans += [Span(start, end, kind, text[start:end]) for start, end, kind in picked]
         view = _mask(view, sorted((start, end) for start, end, _ in picked))
     return sorted(spans, key=lambda span: span.start)
@@ -127,8 +131,10 @@ def _mask(text: str, taken: Iterable[tuple[int, int]]) -> str:
     return "".join((*parts, text[at:])) if parts else text
 
 
-def _pick(view: str, kinds: Sequence[str]) -> list[tuple[int, int, str]]:
+def _pick(view: str, kinds: Sequence[str], people: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:
     found = [(start, end, kind) for kind in kinds for start, end in _RECOGNISERS[kind](view)]
+    # What an earlier pass has left of a name is still part of one.
+    found += [(*left.span(), "person") for start, end in people for left in _FREE.finditer(view, start, end)]
     if len(found) < 2:
         return found
     found.sort(key=lambda hit: (hit[2] not in _VALIDATED, hit[0] - hit[1], _TIES.index(hit[2]), hit[0]))

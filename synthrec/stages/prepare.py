@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -21,8 +22,9 @@ from synthrec import cluster, console, custody, schema
 from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
-from synthrec.privacy import Pseudonymiser, load_key, vault
+from synthrec.privacy import Pseudonymiser, load_key, ner, vault
 from synthrec.sources import common, documents, doubles, groups, rare, readers, records
+from synthrec.sources.cleaning import HAN, clean
 from synthrec.storage import Folder, filesystem
 
 TABLES = {
@@ -34,6 +36,7 @@ TABLES = {
 }
 # Until ids are checked across files, a document remembers where it stood.
 PARTS = TABLES | {"corpus": schema.CORPUS.append(pa.field("where", pa.string()))}
+AHEAD = 64  # records whose texts a model of names reads at once
 
 
 def settings(config: Config) -> Any:
@@ -49,6 +52,8 @@ def settings(config: Config) -> Any:
 def run(context: Context) -> dict[str, Any]:
     config = context.config
     load_key()  # made here if there is none, before tasks race for it
+    if config.privacy.ner:
+        ner.Ner(config.privacy.ner)  # what is wrong with it is told here, before any task starts
     plan = [unit for kind, source in config.sources.given().items() for unit in readers.units(kind, source)]
     fs_of = {kind: filesystem(source.path)[0] for kind, source in config.sources.given().items()}
     for unit in plan:
@@ -104,11 +109,12 @@ def _convert(
     if done.exists(name):
         return done.read_json(name)  # type: ignore[no-any-return]
     unit = readers.Unit(**{**row["unit"], "columns": dict(row["unit"]["columns"] or {})})
-    hide = Pseudonymiser(key, config.privacy.kinds, remember=config.privacy.reversible)
+    people = ner.load(config.privacy.ner) if config.privacy.ner else None
+    hide = Pseudonymiser(key, config.privacy.kinds, config.privacy.reversible, people)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     counts: Counter[str] = Counter()
     personal: Counter[str] = Counter()
-    for found in readers.read(fs_of[unit.kind], unit):
+    for found in _seen_ahead(readers.read(fs_of[unit.kind], unit), hide):
         counts["rows"] += 1
         owner = _user(found, hide)
         if owner in gone:
@@ -136,6 +142,15 @@ def _convert(
     }
     done.write_json(name, result)
     return result
+
+
+def _seen_ahead(rows: Iterable[readers.Row], hide: Pseudonymiser) -> Iterator[readers.Row]:
+    """The rows as they are, some at a time with what is written in them looked at together."""
+    rows = iter(rows)
+    while some := list(islice(rows, AHEAD)):
+        said = (clean(text) for row in some for text in _texts(row.value) if " " in text or HAN.search(text))
+        hide.look_ahead(said)
+        yield from some
 
 
 def _user(row: readers.Row, hide: Pseudonymiser) -> str | None:
