@@ -194,7 +194,7 @@ def test_what_cannot_be_loaded_is_told(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="cannot load .*empty as a token classifier"):
         ner.Ner(Ner(model=str(tmp_path / "empty")))
-    with pytest.raises(UserError, match=r"knows no label HUMAN; it has O, ORG, PER"):
+    with pytest.raises(UserError, match="knows no label HUMAN; it has O, ORG, PER"):
         ner.Ner(Ner(model=str(folder), labels=("HUMAN",)))
     other = BertForSequenceClassification(BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1,
                                                      num_attention_heads=1, intermediate_size=8))  # fmt: skip
