@@ -192,9 +192,9 @@ def test_what_cannot_be_loaded_is_told(folder, tmp_path):
     with pytest.raises(UserError, match="no model folder"):
         ner.Ner(Ner(model=str(tmp_path / "none")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="cannot load .*empty as a token classifier"):
+    with pytest.raises(UserError, match=r"cannot load .*empty as a token classifier"):
         ner.Ner(Ner(model=str(tmp_path / "empty")))
-    with pytest.raises(UserError, match="knows no label HUMAN; it has O, ORG, PER"):
+    with pytest.raises(UserError, match="knows no label HUMAN"):
         ner.Ner(Ner(model=str(folder), labels=("HUMAN",)))
     other = BertForSequenceClassification(BertConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1,
                                                      num_attention_heads=1, intermediate_size=8))  # fmt: skip
