@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from grep_run import grep
 from PIL import Image
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,13 @@ def test_what_it_learnt_beats_keyword_search(first, run_dir):
     assert test["queries"] == 80
     assert mean["fine-tuned encoder"] > mean["zero-shot encoder"]
     assert mean["BM25 + fine-tuned"] > mean["BM25"]
+
+
+def test_no_planted_item_stands_in_any_file(first, run_dir):
+    key = (ROOT / "examples" / "store" / "pii_key.jsonl").read_text(encoding="utf-8").splitlines()
+    stand_ins = {"<ADDRESS_", "<PHONE_", "<ORDER_NO_"}
+    assert grep(run_dir, stand_ins).keys() == stand_ins
+    assert grep(run_dir, [json.loads(line)["value"] for line in key]) == {}
 
 
 def test_the_second_time_nothing_is_redone(first, run_dir):

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from grep_run import grep
 
 from synthrec import bundle, recommenders, schema
 from synthrec.cli import run_stages
@@ -43,6 +44,15 @@ def test_every_stage_is_published_with_a_manifest_that_tells_the_truth(small_run
         folder = small_run.folder(stage)
         assert manifest["files"] == folder.describe()
         assert manifest["inputs"] == {one: small_run.fingerprint(one) for one in small_run.stages[stage].needs}
+
+
+def test_no_planted_item_stands_in_any_file_of_the_run(small_run, store):
+    key = (store / "pii_key.jsonl").read_text(encoding="utf-8").splitlines()
+    planted = [json.loads(line)["value"] for line in key]
+    assert len(planted) > 300
+    stand_ins = {"<ADDRESS_", "<PHONE_", "<ORDER_NO_"}
+    assert grep(small_run.root.local, stand_ins).keys() == stand_ins
+    assert grep(small_run.root.local, planted) == {}
 
 
 def test_hand_overs_have_the_declared_schemas(small_run):

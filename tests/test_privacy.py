@@ -187,6 +187,12 @@ FOUND = {
         "Sent to [[Flat 9, 5 Tanner's Yard, Brackley]] instead of work",
         "at my sister's: [[Flat 9, Tanner's Wharf, Brackley]]",
         "it came to [[Rowan Cottage, 3 Fell Road, Hestle]] on time",
+        "Came to my hotel, [[Room desk, Anchor House, 9 Ropewalk, Port Ellery]], the day before",
+        "Driver couldn't find [[The Old Forge, Thistle Hill, Penwick]] for two days",
+        "The campsite: [[Holm Farm Campsite, Sandgate Road, Ferrowby]]. And please ring",
+        "deliver to [[Larkrise, Church Lane, Upper Tew OX7 4AB]] please",
+        "My new address is [[Larkrise, Nether End, Hestle]], thanks",
+        "left with c/o [[Bramley Mill, Ashby Moor]]. Never came",
     ],
 }
 
@@ -229,6 +235,10 @@ NOTHING = [
     "110101199013078515 110105194912310021",  # no month 13; wrong check digit
     "Dear seller, hi there, Dr. Martens boots, send to UK, deliver to London soon, John Lewis kettle, Jack Daniels",
     "ships to New York, sent to Hong Kong Island",
+    "We deliver to London, Leeds, York, Upper Hill, and ship to Germany, France, Italy",
+    "Colours: Forest Green, Moss Green, Teal. Tree House, Bird House, Parking Garage, Doll House, Red Barn, Blue",
+    "My Farm House, Pirate Ship, Train Set. Watched Baker Street, Abbey Road, Sesame Street, Park Lane",
+    "The address is wrong, Please, Sam. Address: see below, Thanks, Kim",
     "李宁跑步鞋，王小卤鸡爪，万师傅修鞋刀，周大福金饰，名字好听，客户非常满意，和接收，收到货了，老师都说好",
     "微信支付299元，qq糖，vx200 charger, wechat pay, wx brand, 加微信群",
     "version 2.4.1.3, firmware v1.2.3.4, 12:30:45, 7.5.2, ::, 1.2.3",
@@ -507,13 +517,13 @@ HOSTILE = [
         "一",
         "苑",
     ),
-    *("1栋", "路1号", "路1号阳光", "小区1栋", "幸福路88号"),
+    *("1栋", "路1号", "路1号阳光", "小区1栋", "幸福路88号", "Aa Mill, Aa of ", "Aa Mill, 1 Aa, ", "Aa, "),
 ]
 
 
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_hostile_text_takes_linear_time(unit: str) -> None:
     text = unit * (100_000 // len(unit)) + "1@栋"
-    start = time.perf_counter()
+    start = time.process_time()
     find(text)
-    assert time.perf_counter() - start < 5  # it takes at most 1; quadratic would be minutes
+    assert time.process_time() - start < 5  # it takes at most 1; quadratic would be minutes

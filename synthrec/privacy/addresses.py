@@ -1,4 +1,4 @@
-"""Postal addresses with a house number, English and mainland Chinese.
+"""Postal addresses, English and mainland Chinese: those with a house number here, of named houses in `houses`.
 
 Both languages work the same way: the house number and the street are the anchor, the rest of the address is read off
 to its right by pattern, and what stands left of it (flat, or province to district) is walked back over. Going backwards
@@ -8,10 +8,13 @@ from an anchor is what keeps this linear: an "any Hanzi, then 市, then any Hanz
 import re
 from collections.abc import Iterator
 
+from synthrec.privacy.houses import houses
+
 
 def addresses(text: str) -> Iterator[tuple[int, int]]:
     """Yield the `(start, end)` of every address in the folded `text`."""
     yield from _english(text)
+    yield from houses(text)
     if not text.isascii():
         yield from _chinese(text)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from synthrec.privacy.addresses import addresses
 from synthrec.privacy.documents import ibans, passports, plates
 from synthrec.privacy.emails import emails
+from synthrec.privacy.houses import may_house
 from synthrec.privacy.names import may_name, names
 from synthrec.privacy.numbers import bank_cards, phones, resident_ids
 from synthrec.privacy.online import chat_ids, ips, private_links
@@ -54,7 +55,7 @@ _FOLD: dict[int, str] = {
     **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-"),
 }
 
-# But for names, nothing is ever found without a digit, an @, a Chinese house-number word, a messenger or a spelt-out
+# But for names and named houses, nothing is ever found without a digit, an @, a Chinese house-number word, a messenger or a spelt-out
 # e-mail address.
 _MARKER = re.compile("[0-9０-９@＠号栋幢弄信]")
 _SPELT = ("at]", "at)", "at}", " dot ", ".com", "http", "www", "wechat", "weixin", "vx", "wx", "qq", "id")
@@ -112,7 +113,7 @@ def check_kinds(kinds: Iterable[str]) -> None:
 
 
 def _worth_a_look(text: str) -> bool:
-    if _MARKER.search(text):
+    if _MARKER.search(text) or may_house(text):
         return True
     lower = text.lower()
     return any(word in lower for word in _SPELT)
