@@ -1,4 +1,4 @@
-"""Search every file of a run directory for values: Parquet cell by cell, JSON and pages unescaped, all else as bytes."""
+"""Search every file of a run directory: Parquet cell by cell, JSON and pages unescaped, the rest as bytes."""
 
 from __future__ import annotations
 

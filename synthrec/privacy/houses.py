@@ -7,6 +7,7 @@ letters is not found.
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 _HOUSE = (
     "House|Cottage|Cottages|Farm|Farmhouse|Lodge|Hall|Court|Tower|Towers|Villa|Building|Forge|Smithy|Mill|Barn|Stables|"
@@ -57,7 +58,7 @@ def houses(text: str) -> Iterator[tuple[int, int]]:
 
 def _first(parts: list[str], way_there: bool) -> int | None:
     """Which part an address begins with; `way_there`: what stands before them says that a place follows."""
-    for at, (part, after) in enumerate(zip(parts, parts[1:], strict=False)):
+    for at, (part, after) in enumerate(pairwise(parts)):
         road, town = _ends(after, _ROAD), len(parts) > at + 2
         if _ends(part, _HOUSE) and (after[0].isdigit() or road or (town and _ends(after, _MAYBE_ROAD))):
             return at

@@ -55,8 +55,8 @@ _FOLD: dict[int, str] = {
     **dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-"),
 }
 
-# But for names and named houses, nothing is ever found without a digit, an @, a Chinese house-number word, a messenger or a spelt-out
-# e-mail address.
+# But for names and named houses, nothing is ever found without a digit, an @, a Chinese house-number word, a messenger
+# or a spelt-out e-mail address.
 _MARKER = re.compile("[0-9０-９@＠号栋幢弄信]")
 _SPELT = ("at]", "at)", "at}", " dot ", ".com", "http", "www", "wechat", "weixin", "vx", "wx", "qq", "id")
 
