@@ -28,7 +28,6 @@ from synthrec.privacy import Pseudonymiser, load_key
 from synthrec.storage import Folder
 
 HOLDS_ROWS = ("prepare", "synthesize", "curate")
-MADE_OF_THEM = ("train", "evaluate", "package")
 _IDS = ("id", "doc_id", "request_id", "where", "key")  # columns that name a record
 SHORT = 8  # characters: a shorter line ("Thanks!", "positive") is nobody's in particular
 _USERS = ("user_id", "name", "key")
@@ -75,7 +74,7 @@ def reached(root: Folder, shopper: Shopper) -> dict[str, int]:
             folder = name.rpartition("/")[0]
             found[folder] = found.get(folder, 0) + count
     touched = {part for folder in found for part in folder.split("/")[1:2]}
-    for stage in MADE_OF_THEM:
+    for stage in _made_of_them(root):
         if (root / stage).exists("manifest.json"):
             manifest = (root / stage).read_json("manifest.json")
             if touched & set(manifest["inputs"].values()):
@@ -104,9 +103,11 @@ def forget(root: Folder, who: str) -> tuple[dict[str, int], list[str]]:
             root.write_table(path, table.filter(pc.invert(theirs)))
             folder = path.rpartition("/")[0]
             removed[folder] = removed.get(folder, 0) + count
-    (root / "train" / "work").delete()  # pairs and checkpoints of a run that was stopped
+    made = _made_of_them(root)
+    for stage in made:
+        (root / stage / "work").delete()  # pairs and checkpoints of a run that was stopped
     _sweep(root)
-    stale = [f"{stage}/{one}" for stage in MADE_OF_THEM for one in _folders(root / stage)]
+    stale = [f"{stage}/{one}" for stage in made for one in _folders(root / stage)]
     audit.note(root, "forget", user=who, removed=removed, rebuild=stale)
     tomb.write_json(name, {"done": True, "ids": [], "said": []})
     return removed, stale
@@ -175,6 +176,16 @@ def _tables(root: Folder) -> Iterator[tuple[str, pa.Table]]:
             if "/catalogue/" not in name:
                 with root.fs.open_input_file(f"{root.path}/{stage}/{name}") as file:
                     yield f"{stage}/{name}", pq.read_table(file)
+
+
+def _made_of_them(root: Folder) -> list[str]:
+    """Stages here whose results are made of rows and hold none, the later after the earlier: recommenders', too."""
+    here = {name.partition("/")[0] for name in root.files() if "/" in name}
+    return [
+        stage
+        for first in ("train", "evaluate", "package")
+        for stage in sorted(one for one in here if one == first or one.startswith(f"{first}_"))
+    ]
 
 
 def _folders(folder: Folder) -> list[str]:

@@ -127,6 +127,40 @@ def test_a_shopper_is_forgotten_and_the_others_are_not(shop, encrypt, monkeypatc
     assert users == {custody.pseudonym(BOB)}
 
 
+def test_curated_labels_of_a_shopper_go_and_what_was_made_of_them_is_listed(shop):
+    settings = config.load(shop, ["curate.steps=[usable]"])
+    pipeline = run_stages(settings, ["prepare", "synthesize", "curate"])
+    root, ann, folder = pipeline.root, custody.pseudonym(ANN), pipeline.folder("curate") / "labels"
+    before = folder.read_table(schema.LABEL).to_pylist()
+    theirs = {word: [row for row in before if word in json.dumps(row, default=str)] for word in WORDS.values()}
+    assert theirs[WORDS[ANN]] and theirs[WORDS[BOB]]
+    # A model and a bundle, as their stages publish them: of these labels, and of none of them.
+    for stage, made, source in (
+        ("train", "a1", pipeline.fingerprint("curate")),
+        ("train_graph", "b1", pipeline.fingerprint("curate")),
+        ("evaluate", "c1", "a1"),
+        ("package", "d1", "c1"),
+        ("evaluate_next", "e1", "elsewhere"),
+    ):
+        (root / stage / made).write_bytes("weights", b"w")
+        (root / stage).write_json("manifest.json", {"fingerprint": made, "inputs": {"before": source}})
+    (root / "train_graph" / "work" / "b1").write_bytes("checkpoint", b"w")
+    reached = custody.reached(root, custody.Shopper(ann))
+    assert any(one.startswith(f"curate/{pipeline.fingerprint('curate')}/labels") for one in reached)
+    made = {one for one, rows in reached.items() if rows == 0}
+    assert made == {"train/a1", "train_graph/b1", "evaluate/c1", "package/d1"}
+
+    removed, stale = custody.forget(root, ann)
+    after = folder.read_table(schema.LABEL).to_pylist()
+    assert {row["id"] for row in after} < {row["id"] for row in before}
+    assert any(row in after for row in theirs[WORDS[BOB]])
+    assert not any(WORDS[ANN] in json.dumps(row, default=str) for row in after)
+    assert sum(rows for one, rows in removed.items() if one.startswith("curate/")) >= len(before) - len(after) > 0
+    assert stale == ["train/a1", "train_graph/b1", "evaluate/c1", "evaluate_next/e1", "package/d1"]
+    assert not (root / "train_graph" / "work").files()
+    assert custody.told(root, None)["entries"][-1]["rebuild"] == stale
+
+
 def prepare_fingerprint(root):
     return root.read_json("prepare/manifest.json")["fingerprint"]
 
