@@ -152,3 +152,9 @@ def test_a_random_list_is_of_middling_popularity_and_a_popular_one_says_less():
 def test_a_case_is_cold_where_no_target_was_ever_taken():
     cases = cases_of([[0], [0], [0]], [[1], [3], [3, 2]])
     assert cold(cases, [np.array([0, 1]), np.array([2])], 5).tolist() == [False, True, False]
+
+
+def test_a_catalogue_smaller_than_the_lists_is_ranked_whole():
+    found = judge(Fixed([[3, 2, 1]]), cases_of([[0]], [[2]]), [np.array([0, 1])], filter_viewed=True)
+    assert found.ranking.tolist() == [[1, 2, -1]]
+    assert found.by_case["mrr@20"].tolist() == [0.5]

@@ -45,7 +45,7 @@ def judge(
     for start in range(0, len(cases), batch):
         some = cases.part(start, start + batch)
         exclude = some.histories if filter_viewed else None
-        parts.append(rank(scorer.scores(some), max(cuts), exclude))
+        parts.append(rank(scorer.scores(some), min(max(cuts), scorer.items), exclude))
         tick(len(some))
     ranking = np.concatenate(parts)
     return Judged(ranking, by_case(ranking, cases.targets, cuts), beyond(ranking, train, scorer.items, cuts))
