@@ -403,20 +403,22 @@ class NextModel(Settings):
 class SequentialModel(NextModel):
     """A causal transformer over what a shopper took (SASRec)."""
 
-    blocks: Positive = 1
-    heads: Positive = 1
+    blocks: Positive = Field(1, description="layers of the transformer")
+    heads: Positive = Field(1, description="of attention, a divisor of width")
     longest: Positive = Field(50, description="last steps of a history that are read")
-    dropout: Fraction = 0.2
+    dropout: Fraction = Field(0.5, description="share of what the model sees that is hidden while it learns")
     ids: bool = Field(True, description="products that were taken also get an embedding of their own")
     negatives: Annotated[int, Field(ge=0)] = Field(0, description="products sampled a batch; 0: softmax over all")
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="of AdamW; embeddings have none")
 
 
 class GraphModel(NextModel):
     """LightGCN over the graph of who took what. It cannot score what nobody took."""
 
     batch_size: Positive = Field(1024, description="interactions per worker and step")
-    layers: Positive = 3
+    learning_rate: Annotated[float, Field(gt=0)] = 0.01
+    layers: Positive = Field(3, description="steps of smoothing over the graph")
+    draws: Positive = Field(8, description="products drawn for each negative; the highest-scored is taken")
     l2: Annotated[float, Field(ge=0)] = Field(1e-4, description="weight of the vectors' squared length")
 
 

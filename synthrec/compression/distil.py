@@ -67,12 +67,12 @@ def fit(start: Vectors, shares: sparse.csr_array, wanted: Vectors, ridge: float,
 
 def _alone(teacher: BiEncoder, batch_size: int = 256) -> Vectors:
     """What the teacher makes of each token alone, between its marks; (vocabulary, teacher's width)."""
-    vocabulary = len(teacher.tokenizer)
+    vocabulary, marks = len(teacher.tokenizer), teacher.tokenizer("").input_ids
+    before, after = marks[: len(marks) // 2], marks[len(marks) // 2 :]
     teacher.eval()
     parts = []
     for first in range(0, vocabulary, batch_size):
-        rows = [teacher.tokenizer.build_inputs_with_special_tokens([i])
-                for i in range(first, min(first + batch_size, vocabulary))]  # fmt: skip
+        rows = [[*before, i, *after] for i in range(first, min(first + batch_size, vocabulary))]
         ids = torch.tensor(rows, device=teacher.backbone.device)
         with torch.inference_mode():
             parts.append(teacher.pooled(torch.ones_like(ids), input_ids=ids).cpu().numpy())

@@ -104,7 +104,7 @@ def _graph(config: GraphModel, context: Context, shop: Shop, folder: Path) -> tu
     from synthrec.recommenders.graph import LightGCN
 
     torch.manual_seed(context.config.seed)
-    sizes = {"width": config.width, "layers": config.layers, "l2": config.l2}
+    sizes = {"width": config.width, "layers": config.layers, "l2": config.l2, "draws": config.draws}
     model = LightGCN.of(shop.split.train, len(shop.products), **sizes)
     if config.text:
         model.start_from(next_items.vectors(context, shop.texts))
