@@ -68,7 +68,7 @@ def run(config: ConfigFile, set_: Overrides = None) -> None:
 
 
 def _verb(stage_name: str, text: str) -> Callable[..., None]:
-    """A verb runs the stage of its name, and those whose names begin with it: `train` also `train_sequential`."""
+    """A verb runs the stage of its name, and those whose names begin with it: `evaluate` also `evaluate_next`."""
 
     def verb(config: ConfigFile, set_: Overrides = None) -> None:
         settings = load(config, set_)

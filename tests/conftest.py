@@ -22,6 +22,17 @@ def store() -> Path:
     return Path(__file__).parents[1] / "examples" / "store"
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """On busy cores threads wait for each other longer than the small batches of tests take."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """Ray on two CPUs, and a fixed privacy key, so that no test touches the user's own key file."""

@@ -25,13 +25,7 @@ TEXTS = [
 CHINESE = ["红色水壶 1.5 升", "狗狗航空箱，带轮子", "𠮷 is beyond the first plane"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On busy cores threads wait for each other longer than such small batches take."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -32,12 +32,7 @@ from synthrec.stages import package, serve
 TEXTS = ["red kettle", "pan", "", "a heavy skillet cast in one piece, seasoned with oil. " * 9, "12 oz", "红色水壶"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,7 @@ UNSOLD = 11
 SHOPPERS = st.lists(st.lists(st.integers(0, UNSOLD - 1), max_size=8), min_size=1, max_size=10).filter(any)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sequences(lists):

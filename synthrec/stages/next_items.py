@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
 from synthrec import schema
@@ -14,6 +15,8 @@ from synthrec.errors import UserError
 from synthrec.evaluation.splits import Split, leave_one_out, temporal
 from synthrec.pipeline import Context
 from synthrec.training.behaviour import behaviour, sessions
+
+SESSIONS = pads.field("task") == "session"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,11 @@ def read(context: Context) -> Shop:
             "give sources.interactions with longer histories, widen recommend.events, or empty recommend.models",
         )
     place = {product: i for i, product in enumerate(catalogue["product_id"].to_pylist())}
-    labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL).to_pylist() if own.sessions else []
+    labels = (
+        (context.inputs["curate"] / "labels").read_table(schema.LABEL, where=SESSIONS).to_pylist()
+        if own.sessions
+        else []
+    )
     return Shop(list(place), catalogue["text"].to_pylist(), found.users, split, sessions(labels, place))
 
 
