@@ -474,8 +474,17 @@ class Package(Settings):
     max_loss: Fraction = Field(0.01, description="auto: share of NDCG@10 that int8 may cost on the queries to tune on")
 
 
+class Index(Settings):
+    """The index that the endpoint searches."""
+
+    exact: Annotated[int, Field(ge=0)] = Field(20_000, description="products up to which vectors are compared with all")
+    delta: Positive = Field(2_000, description="live changes that start a new snapshot")
+
+
 class Serve(Settings):
     """The endpoint."""
+
+    index: Index = Index()
 
     host: str = Field("127.0.0.1", description="loopback only, for now")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0: any free one")

@@ -53,5 +53,5 @@ def shelf_of(store):
     """Ten real products, five of each language, as prepare would catalogue them."""
     rows = [json.loads(line) for line in (store / "products.jsonl").read_text(encoding="utf-8").splitlines()]
     rows = [row for la in ("en", "zh") for row in [r for r in rows if r["language"] == la][:5]]
-    made = [documents._product(records.Product.model_validate(row), clean) for row in rows]
+    made = [documents.product_row(records.Product.model_validate(row), clean) for row in rows]
     return {row["product_id"]: row for row in sorted(made, key=lambda row: row["product_id"])}

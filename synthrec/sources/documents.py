@@ -25,7 +25,7 @@ def rows(record: records.Record, hide: Pseudonymiser, personal: Counter[str], pr
     veil = _Veil(hide, personal)
     match record:
         case records.Product():
-            product = _product(record, veil.text if products else clean)
+            product = product_row(record, veil.text if products else clean)
             yield "catalogue", product
             yield "corpus", _document("product", record.product_id, product, _named(product))
         case records.Review():
@@ -57,7 +57,7 @@ class _Veil:
         return hidden
 
 
-def _product(record: records.Product, told: Callable[[str], str]) -> dict[str, Any]:
+def product_row(record: records.Product, told: Callable[[str], str] = clean) -> dict[str, Any]:
     """A CATALOGUE row; `told` cleans a text, and hides what must be hidden."""
     named = {
         key: told(value) for key in ("title", "description", "brand", "category") if (value := getattr(record, key))
