@@ -5,9 +5,10 @@ Users are known by the shop's own ids here, as the API receives them, not by pse
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from synthrec.errors import UserError
@@ -43,13 +44,46 @@ class Change:
     """The latest state of a product that was put or deleted.
 
     Attributes:
-        revision: of the call that made it so; several products of one call share theirs.
+        revision: its number; every put or deletion of a product has one of its own, higher than all before.
         product: None where it was deleted.
     """
 
     revision: int
     product_id: str
     product: Row | None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def micros(event: Event) -> int:
+    """When it was, in microseconds since 1970. Raises StoreError where the time has no zone."""
+    if event.at.tzinfo is None:
+        raise StoreError(f"event {event.event_id}: its time {event.at} has no zone", "give one, as in 09:30:00Z")
+    return (event.at - _EPOCH) // timedelta(microseconds=1)
+
+
+def instant(micros: int) -> datetime:
+    """The time that `micros` numbers, in UTC."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def packed(row: Row) -> str:
+    """A row as JSON. Raises StoreError where JSON cannot hold it."""
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"a row cannot be kept as JSON: {error}", "give numbers, texts, lists and dicts") from None
+
+
+def products_packed(products: Iterable[Row]) -> list[tuple[str, str]]:
+    """(product_id, JSON) of each. Raises StoreError where one has no id."""
+    out = []
+    for row in products:
+        if not isinstance(row.get("product_id"), str):
+            raise StoreError(f"a product has no product_id: {sorted(row)}", "give each product its id, a text")
+        out.append((row["product_id"], packed(row)))
+    return out
 
 
 class Store(Protocol):
@@ -67,7 +101,7 @@ class Store(Protocol):
         ...
 
     def put_products(self, products: Sequence[Row]) -> int:
-        """Add or replace products, each a dict with its `product_id`; the revision that holds them."""
+        """Add or replace products, each a dict with its `product_id`; the revision that holds them all."""
         ...
 
     def delete_products(self, product_ids: Sequence[str]) -> int:
@@ -75,9 +109,7 @@ class Store(Protocol):
         ...
 
     def changes(self, after: int, limit: int) -> list[Change]:
-        """Products whose latest state came after a revision, by revision and id. At least `limit`, where there are
-        so many: a revision comes whole, so that the last one's number is where to go on.
-        """
+        """Products whose latest state came after a revision, ascending, at most `limit`."""
         ...
 
     def revision(self) -> int:
@@ -90,6 +122,10 @@ class Store(Protocol):
 
     def feedback(self, after: int, limit: int) -> list[tuple[int, Row]]:
         """Feedback after a number, oldest first, each with its number."""
+        ...
+
+    def users(self) -> list[str]:
+        """Every shopper of whom there is an event or feedback."""
         ...
 
     def forget(self, user_id: str) -> int:
