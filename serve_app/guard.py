@@ -10,6 +10,7 @@ import ipaddress
 import re
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -21,7 +22,7 @@ from serve_app.limits import Buckets, Full, Room
 from serve_app.problems import Problem
 from synthrec.config import Serve
 
-OPEN = ("/healthz",)  # needs no key
+OPEN = frozenset({"/healthz"})  # needs no key
 UNCOUNTED = ("/healthz", "/readyz", "/metrics")  # answered however busy the replica is
 WRITES = ("/v1/events", "/v1/products", "/v1/feedback")  # all other POSTs ask something
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -46,9 +47,19 @@ class Guard:
 
     Args:
         keys: None: everybody may do everything, which is for loopback alone.
+        page: paths of the web page's files. They hold nothing of the shop's, and a browser has no key before it has
+            the page.
     """
 
-    def __init__(self, app: ASGIApp, settings: Serve, keys: Keyring | None, metrics: logs.Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Serve,
+        keys: Keyring | None,
+        metrics: logs.Metrics,
+        page: Collection[str] = (),
+    ) -> None:
+        self._open = OPEN | set(page)
         self._app, self._settings, self._keys, self._metrics = app, settings, keys, metrics
         self._buckets = Buckets()
         self._room = Room(settings.max_ongoing_requests, settings.max_queued_requests)
@@ -80,7 +91,7 @@ class Guard:
 
     async def _admit(self, scope: Scope, receive: Receive, reply: _Reply, headers: Headers) -> None:
         path = scope["path"]
-        if path not in OPEN:
+        if path not in self._open:
             self._let_in(scope, headers)
         if path in UNCOUNTED:
             await self._app(scope, receive, reply)

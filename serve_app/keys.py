@@ -1,4 +1,4 @@
-"""API keys: who may do what. The file holds hashes alone; it is read again when it changes, so rotation needs no restart.
+"""API keys: who may do what. The file holds hashes; it is read again when it changes, so rotation needs no restart.
 
 A key is `sr_ID_SECRET`; the id finds its entry, the secret is 256 random bits. Hence one HMAC-SHA-256 with a salt, and
 not bcrypt: slow hashes are for passwords, which can be guessed; nobody guesses 256 bits, and every request pays.

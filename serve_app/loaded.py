@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serve_app.batching import Batcher, Encode
+from serve_app.batching import Batcher, Encode, Vector
+from serve_app.parts import Parts
 from synthrec import bundle
 from synthrec.bundle import Bundle
 from synthrec.compression import encoder
 from synthrec.config import Serve
 from synthrec.errors import UserError
+from synthrec.recommenders.brands import mean
 from synthrec.retrieval.live import LiveIndex
 from synthrec.stores.base import Change, Store
 
@@ -35,23 +36,35 @@ class Loaded:
     index: LiveIndex
     encoder: encoder.Encoder
     encode: Encode
+    parts: Parts
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
-        return self.bundle.manifest
+    def ids(self) -> list[str]:
+        """Of the bundle's products, by place: how the recommender knows them."""
+        return self.bundle.catalogue["product_id"].to_pylist()
 
-    def part(self, name: str) -> Path | None:
-        """The folder of a part that a bundle may hold beside search."""
-        folder = self.bundle.path / name
-        return folder if folder.is_dir() else None
+    @cached_property
+    def places(self) -> dict[str, int]:
+        return {product: place for place, product in enumerate(self.ids)}
+
+    @cached_property
+    def middle(self) -> Vector:
+        """(width,): what the catalogue is about."""
+        return mean(self.bundle.hybrid.vectors)
 
     @property
-    def parts(self) -> list[str]:
-        return [name for name in ("recommender", "reranker", "classifier", "replies", "brands") if self.part(name)]
+    def filters_viewed(self) -> bool:
+        """Whether the recommender was judged without what a shopper had taken already."""
+        return bool((self.bundle.manifest.get("recommender") or {}).get("filter_viewed", True))
 
-    def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Of products' texts, shape (n, width); blocking."""
-        return self.encoder.encode(texts)
+    def wants_vector(self, query: str, weight: float | None) -> bool:
+        """Whether meaning counts at all: where words alone do, encoding would be for nothing."""
+        return (self.bundle.hybrid.weight(query) if weight is None else weight) > 0
+
+    def of_products(self, product_ids: Sequence[str]) -> Vector:
+        """Vectors of those that are known, in their order, shape (at most n, width)."""
+        found = [vector for one in product_ids if (vector := self.index.vector(one)) is not None]
+        return np.stack(found) if found else np.zeros((0, self.encoder.width), np.float32)
 
     def follow(self, store: Store) -> int:
         """Apply what has changed in the store since; how many changes. Blocking; one thread at a time."""
@@ -63,8 +76,7 @@ class Loaded:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         texts = [change.product["text"] for change in changes if change.product is not None]
-        wide = np.zeros((0, self.encoder.width), np.float32)
-        self.index.apply(changes, self.vectors(texts) if texts else wide)
+        self.index.apply(changes, self.encoder.encode(texts))
 
 
 def load(folder: Path, settings: Serve, pool: Executor, remote: Encode | None = None) -> Loaded:
@@ -83,8 +95,10 @@ def load(folder: Path, settings: Serve, pool: Executor, remote: Encode | None = 
     if model.width != opened.hybrid.vectors.shape[1]:
         raise UserError(f"{folder}: encoder and vectors differ in width", "package it again")
     batched = Batcher(lambda queries: list(model.encode(queries, query=True)), settings.batch_size, pool)
-    made = Loaded(folder.name, opened, LiveIndex(opened, settings.index), model, remote or batched)
+    index = LiveIndex(opened, settings.index)
+    made = Loaded(folder.name, opened, index, model, remote or batched, Parts.load(opened))
     _check_sense(made)
+    _ = made.places, made.middle  # computed now, not while a shopper waits
     return made
 
 
@@ -112,5 +126,3 @@ def _check_sense(made: Loaded) -> None:
             f"bundle {made.version}: only {sum(hit)} of {len(hit)} products are found by their own titles",
             "look at its report; the encoder or the weights are wrong",
         )
-
-

@@ -1,4 +1,4 @@
-"""Every error as a problem detail (RFC 9457), which says what is wrong and how to mend it, and nothing of the inside."""
+"""Every error as a problem detail (RFC 9457): what is wrong and how to mend it, and nothing of the inside."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ class Filters(Request):
     ] = []
     price: Annotated[Price, Field(description="a product without a price passes no such filter")] = Price()
     attributes: Annotated[
-        dict[Name, list[Name]], Field(max_length=20, description="name: admitted values", examples=[{"colour": ["red"]}])
+        dict[Name, list[Name]],
+        Field(max_length=20, description="name: values", examples=[{"colour": ["red"]}]),
     ] = {}
     exclude: Annotated[list[Id], Field(max_length=1000, description="product ids never to return")] = []
 
@@ -99,4 +100,4 @@ class ProblemDetails(BaseModel):
     detail: Annotated[str, Field(examples=["#/query: Field required"])]
     instance: Annotated[str, Field(description="names the request in the service's log")]
     hint: Annotated[str | None, Field(description="how to mend it")] = None
-    errors: Annotated[list[dict[str, str]] | None, Field(description="each field that is wrong, by JSON pointer")] = None
+    errors: Annotated[list[dict[str, str]] | None, Field(description="what is wrong, by JSON pointer")] = None

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, Field, model_validator
 from serve_app.schemas.common import Count, Filters, Hit, Hits, Id, Query, Request, Share, UserId
 
 Kind = Literal["view", "cart", "purchase"]
-Basis = Literal["model", "text", "popularity"]
+Basis = Literal["model", "text", "popularity", "typical"]
 
 
 class RecommendRequest(Request):
@@ -37,7 +37,7 @@ class Recommended(Hits):
         Basis,
         Field(
             description="model: the trained recommender; text: likeness to what was taken; "
-            "popularity: nothing is known of the shopper"
+            "popularity: nothing is known of the shopper; typical: nor has anybody taken anything yet"
         ),
     ]
 
