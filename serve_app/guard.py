@@ -25,6 +25,8 @@ from synthrec.config import Serve
 OPEN = frozenset({"/healthz"})  # needs no key
 UNCOUNTED = ("/healthz", "/readyz", "/metrics")  # answered however busy the replica is
 WRITES = ("/v1/events", "/v1/products", "/v1/feedback")  # all other POSTs ask something
+ADMIN = "/v1/admin/"
+ADMIN_SECONDS = 600.0  # to load and check a large bundle
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
@@ -37,7 +39,7 @@ SECURE = [
 
 def scope_of(path: str) -> str:
     """The scope that a path needs."""
-    if path.startswith("/v1/admin/"):
+    if path.startswith(ADMIN):
         return "admin"
     return "write" if path in WRITES else "read"
 
@@ -81,7 +83,7 @@ class Guard:
         except Problem as problem:
             await reply.problem(problem)
         except TimeoutError:
-            await reply.problem(Problem(504, f"no answer within {self._settings.timeout_seconds:g} s"))
+            await reply.problem(Problem(504, f"no answer within {self._settings.timeout_seconds:g} s", "ask for less"))
         except Exception:
             logs.log.exception("failed", extra={"facts": {"request": request_id}})
             await reply.problem(Problem(500, "an error of the service, which its log explains"))
@@ -96,7 +98,7 @@ class Guard:
         if path in UNCOUNTED:
             await self._app(scope, receive, reply)
             return
-        async with asyncio.timeout(self._settings.timeout_seconds):
+        async with asyncio.timeout(ADMIN_SECONDS if path.startswith(ADMIN) else self._settings.timeout_seconds):
             body = await self._body(scope, receive, headers)
             try:
                 async with self._room:

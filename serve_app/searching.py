@@ -7,6 +7,7 @@ from typing import Any
 
 from serve_app.loaded import Loaded
 from serve_app.logs import fact
+from serve_app.parts import labels as reading
 from serve_app.problems import Problem, absent
 from serve_app.schemas.common import Hit, Hits, Why
 from serve_app.schemas.search import LabelScores, Replies, SearchRequest, SimilarRequest, SuggestedReply
@@ -112,7 +113,7 @@ async def labels(service: Service, text: str, about: str) -> tuple[dict[str, Lab
             raise absent(
                 f"a classifier of {about}", f"have the LLM label it (synthesize.tasks.{about}), and package again"
             )
-        found = await service.searched(lambda: classifier.of_texts([text]))
+        found = await service.searched(lambda: reading(classifier, [text]))
         made = {}
         for name in tasks:
             scores = dict(zip(classifier.tasks[name], map(float, found[name][0]), strict=True))

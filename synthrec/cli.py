@@ -287,16 +287,16 @@ class Scope(StrEnum):
 @keys_app.command("add")
 def keys_add(
     name: Annotated[str, typer.Argument(help="whose it is, for the list and the log")],
-    scope: Annotated[list[Scope], typer.Option(help="what it may do; give it several times for several")] = [
-        Scope.read
-    ],
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="what it may do, several times for several; by default read")
+    ] = None,
     rate: Annotated[float | None, typer.Option(min=0.01, help="requests a second; by default serve.rate")] = None,
     file: KeyFile = KEYS,
 ) -> None:
     """Print a new key, this once: the file keeps its hash alone. A running endpoint knows it at once."""
     from serve_app import keys
 
-    text = keys.add(file.expanduser(), name, [one.value for one in scope], rate)
+    text = keys.add(file.expanduser(), name, [one.value for one in scope or [Scope.read]], rate)
     typer.echo(text)
 
 

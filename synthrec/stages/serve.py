@@ -72,8 +72,8 @@ def endpoint(pipeline: Pipeline, settings: Serve) -> Iterator[str]:
 
     from serve_app.app import build
 
-    options = {"host": settings.host, "port": port, "request_timeout_s": settings.timeout_seconds + 5}
-    serve.start(proxy_location="HeadOnly", http_options=options)
+    # Requests are timed by the replica, which knows which may take long.
+    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
     try:
         serve.run(build(where, settings), route_prefix="/")
         url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
