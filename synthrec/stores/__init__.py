@@ -9,7 +9,7 @@ from synthrec.stores.base import Change, Event, Store, StoreError
 __all__ = ["Change", "Event", "Store", "StoreError", "open"]
 
 
-def open(url: str) -> Store:  # noqa: A001 (stores.open reads well)
+def open(url: str) -> Store:
     """The store at `sqlite:///relative/path`, `sqlite:////absolute/path`, `redis://host:port/db` or `rediss://…`.
 
     Raises:
