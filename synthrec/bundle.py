@@ -24,7 +24,7 @@ from synthrec.errors import UserError
 from synthrec.retrieval.bm25 import BM25
 from synthrec.retrieval.hybrid import Hybrid, Scores
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 

@@ -119,7 +119,7 @@ def test_a_forgotten_shopper_is_gone_and_nobody_else(store):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda s: s.add_events([Event("e", "u", "p", "view", datetime(2026, 1, 1))]), "no zone"),  # noqa: DTZ001
+        (lambda s: s.add_events([Event("e", "u", "p", "view", datetime(2026, 1, 1))]), "no zone"),
         (lambda s: s.put_products([{"title": "a pan"}]), "no product_id"),
         (lambda s: s.put_products([{"product_id": "a", "price": float("nan")}]), "JSON"),
         (lambda s: s.put_products([{"product_id": "a", "x": {1, 2}}]), "JSON"),

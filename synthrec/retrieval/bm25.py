@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +13,19 @@ from numpy.typing import NDArray
 from synthrec.errors import UserError
 from synthrec.retrieval.tokens import words
 
+LENGTH = "length.json"
+
 
 class BM25:
-    """An immutable index; documents are known by their position."""
+    """An immutable index; documents are known by their position.
 
-    def __init__(self, index: bm25s.BM25) -> None:
-        self._index = index
+    Attributes:
+        index: bm25s's own: what each term adds to each document's score, by term.
+        mean_length: terms a document, which a document that comes later is weighed by.
+    """
+
+    def __init__(self, index: bm25s.BM25, mean_length: float) -> None:
+        self.index, self.mean_length = index, mean_length
         self.size = int(index.scores["num_docs"])
 
     @classmethod
@@ -31,14 +39,14 @@ class BM25:
             raise UserError("no product's text holds a word to search by", "check the titles in sources.products")
         index = bm25s.BM25(k1=k1, b=b)
         index.index(documents, show_progress=False)
-        return cls(index)
+        return cls(index, sum(map(len, documents)) / len(documents))
 
     def scores(self, query: str) -> NDArray[np.float32]:
         """One score a document, shape (size,); all zero when no term of the query is known."""
-        known = [w for w in words(query) if w in self._index.vocab_dict]
+        known = [w for w in words(query) if w in self.index.vocab_dict]
         if not known:
             return np.zeros(self.size, np.float32)
-        return np.asarray(self._index.get_scores(known), np.float32)
+        return np.asarray(self.index.get_scores(known), np.float32)
 
     def top(self, query: str, count: int) -> list[int]:
         """Positions of the best documents that share a term with the query, best first, ties by position."""
@@ -47,8 +55,10 @@ class BM25:
         return [int(i) for i in order if scores[i] > 0]
 
     def save(self, folder: Path) -> None:
-        self._index.save(str(folder), show_progress=False)
+        self.index.save(str(folder), show_progress=False)
+        (folder / LENGTH).write_text(json.dumps(self.mean_length), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> BM25:
-        return cls(bm25s.BM25.load(str(folder), load_corpus=False))
+        mean_length = float(json.loads((folder / LENGTH).read_text(encoding="utf-8")))
+        return cls(bm25s.BM25.load(str(folder), load_corpus=False), mean_length)

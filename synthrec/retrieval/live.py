@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +13,18 @@ from numpy.typing import NDArray
 from synthrec.bundle import Bundle
 from synthrec.config import Index
 from synthrec.retrieval.filters import Filters
-from synthrec.stores.base import Change, Row
+from synthrec.retrieval.fusion import fused
+from synthrec.retrieval.ranking import diverse
+from synthrec.retrieval.snapshot import Row
+from synthrec.retrieval.state import State
+from synthrec.retrieval.tokens import words
+from synthrec.retrieval.vectors import Floats, top
+from synthrec.sources.cleaning import clean
+from synthrec.stores.base import Change
+
+MORE = 4  # so many nearest for each product asked are looked at, where they are to differ
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,24 +45,31 @@ class Found:
 
 
 class LiveIndex:
-    """Safe to read from any number of threads while one applies changes.
+    """Safe to read from any number of threads while others apply changes.
 
-    A search sees the catalogue before a change or after it, never half of one.
+    A search sees the catalogue before a change or after it, never half of one. When `settings.delta` products have
+    changed, a thread folds them into a new snapshot; searches go on meanwhile, and find the same.
     """
 
-    def __init__(self, bundle: Bundle, settings: Index) -> None: ...
+    def __init__(self, bundle: Bundle, settings: Index) -> None:
+        self._settings = settings
+        self._hybrid = bundle.hybrid
+        self._state = State.of(bundle, settings.exact)
+        self._lock = threading.Lock()  # of writers; a reader takes the state once, and keeps it
+        self._since: list[tuple[Sequence[Change], Floats]] | None = None  # applied while folding
+        self._folder: threading.Thread | None = None
 
     @property
     def size(self) -> int:
         """Products that can be found."""
-        raise NotImplementedError
+        return int(np.count_nonzero(self._state.alive))
 
     @property
     def revision(self) -> int:
         """Of the last change applied: what to give `Store.changes`."""
-        raise NotImplementedError
+        return self._state.revision
 
-    def apply(self, changes: Sequence[Change], vectors: NDArray[np.float32]) -> None:
+    def apply(self, changes: Sequence[Change], vectors: Floats) -> None:
         """Make changes searchable.
 
         Args:
@@ -57,12 +77,24 @@ class LiveIndex:
                 `sources.documents.product_row` makes it.
             vectors: unit vectors of the `text` of those not deleted, in their order, shape (upserts, width).
         """
-        raise NotImplementedError
+        with self._lock:
+            self._state = self._state.after(changes, vectors)
+            if self._since is not None:
+                self._since.append((changes, vectors))
+            elif self._state.changed > self._settings.delta:
+                self._since = []
+                self._folder = threading.Thread(target=self._fold, name="fold", daemon=True)
+                self._folder.start()
+
+    def settle(self) -> None:
+        """Wait until no snapshot is being made."""
+        if (folder := self._folder) is not None:
+            folder.join()
 
     def search(
         self,
         query: str,
-        vector: NDArray[np.float32] | None,
+        vector: Floats | None,
         k: int,
         filters: Filters | None = None,
         weight: float | None = None,
@@ -71,11 +103,38 @@ class LiveIndex:
     ) -> list[Found]:
         """The best products from place `offset` on, at most k, ties by position.
 
+        Scores are those of `Hybrid.scores`, among what the filters let through.
+
         Args:
             vector: of the query, shape (width,); None: BM25 alone, which finds only what shares a word with it.
             weight: the semantic share; None: as tuned for the query's language.
         """
-        raise NotImplementedError
+        state, count = self._state, offset + k
+        weight = self._hybrid.weight(query) if weight is None else weight
+        terms, allowed = words(clean(query)), state.allowed(filters)
+        lexical = state.lexical(terms)
+        if allowed is not None:
+            lexical *= allowed
+        cosines: Floats | None = None
+        if vector is None or weight == 0:
+            places, scores = top(lexical, count)
+            places, scores = places[scores > 0], scores[scores > 0]
+        elif weight == 1:
+            places, scores = state.nearest(vector, count, allowed)
+            cosines = scores
+        else:
+            places, scores, cosines = fused(state, lexical, vector, weight, count, allowed)
+        return [
+            Found(
+                product_id=state.name(place),
+                score=float(scores[rank]),
+                lexical=float(lexical[place]),
+                semantic=None if cosines is None else float(cosines[rank]),
+                matched=_matched(terms, state.row(place)["text"]) if explain else (),
+            )
+            for rank, place in enumerate(places.tolist())
+            if rank >= offset
+        ]
 
     def similar(self, product_id: str, k: int, filters: Filters | None = None, diversity: float = 0.0) -> list[Found]:
         """Products nearest to one by meaning, without itself. KeyError where it is unknown.
@@ -84,8 +143,50 @@ class LiveIndex:
             diversity: 0: the nearest; towards 1: less like each other (maximal marginal relevance, Carbonell &
                 Goldstein 1998).
         """
-        raise NotImplementedError
+        state = self._state
+        place = _known(state, product_id)
+        allowed = state.allowed(filters)
+        allowed = np.ones(len(state.alive), bool) if allowed is None else allowed.copy()
+        allowed[place] = False
+        own = state.vectors(np.array([place]))[0]
+        places, cosines = state.nearest(own, k if diversity == 0 else MORE * k, allowed)
+        if diversity > 0:
+            chosen = diverse(state.vectors(places), cosines, k, diversity)
+            places, cosines = places[chosen], cosines[chosen]
+        pairs = zip(places.tolist(), cosines.tolist(), strict=True)
+        return [Found(state.name(one), cosine, 0.0, cosine) for one, cosine in pairs]
 
     def product(self, product_id: str) -> Row:
         """A product's row of the catalogue. KeyError where it is unknown, or deleted."""
-        raise NotImplementedError
+        state = self._state
+        return state.row(_known(state, product_id))
+
+    def vectors(self, product_ids: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors of products, (products, width). KeyError where one is unknown."""
+        state = self._state
+        return state.vectors(np.array([_known(state, one) for one in product_ids], np.int64))
+
+    def _fold(self) -> None:
+        """Runs in a thread of its own. What is applied meanwhile is applied again, to the new snapshot."""
+        try:
+            made = self._state.folded(self._settings.exact)
+            with self._lock:
+                for changes, vectors in self._since or ():
+                    made = made.after(changes, vectors)
+                self._state, self._since = made, None
+        except Exception:
+            log.exception("no new snapshot could be made; the old one serves on, and the next change tries again")
+            with self._lock:
+                self._since = None
+
+
+def _known(state: State, product_id: str) -> int:
+    place = state.place(product_id)
+    if place is None:
+        raise KeyError(product_id)
+    return place
+
+
+def _matched(terms: Sequence[str], text: str) -> tuple[str, ...]:
+    held = set(words(text))
+    return tuple(dict.fromkeys(term for term in terms if term in held))

@@ -42,3 +42,23 @@ def rank(scores: NDArray[np.float32], depth: int, exclude: Sequence[NDArray[np.i
         best = best[keys[row, best] < np.inf]
         out[row, : len(best)] = best
     return out
+
+
+def diverse(vectors: NDArray[np.float32], scores: NDArray[np.float32], k: int, diversity: float) -> Ranking:
+    """Maximal marginal relevance (Carbonell & Goldstein 1998): which k of some candidates to show, in order.
+
+    Args:
+        vectors: unit vectors of the candidates, (candidates, width).
+        scores: what each is worth alone, on the scale of a cosine, best first.
+        diversity: 0: the best; 1: those least like what is shown before.
+    """
+    chosen: list[int] = []
+    likeness = np.full(len(scores), -1.0, np.float32)
+    left = np.ones(len(scores), bool)
+    for _ in range(min(k, len(scores))):
+        worth = scores if not chosen else (1 - diversity) * scores - diversity * likeness
+        best = int(np.argmax(np.where(left, worth, -np.inf)))
+        chosen.append(best)
+        left[best] = False
+        likeness = np.maximum(likeness, vectors @ vectors[best])
+    return np.array(chosen, np.int64)

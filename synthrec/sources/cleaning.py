@@ -26,7 +26,10 @@ def clean(text: str) -> str:
         text = html.unescape(text)
     if "<" in text:
         text = TAGS.sub(" ", text)
-    return "".join(c for c in SPACES.sub(" ", text) if unicodedata.category(c)[0] != "C").strip()
+    text = SPACES.sub(" ", text)
+    if not text.isprintable():  # of what is printable nothing is of category C
+        text = "".join(c for c in text if unicodedata.category(c)[0] != "C")
+    return text.strip()
 
 
 def language(text: str) -> str:

@@ -68,7 +68,7 @@ class SqliteStore:
 
     def history(self, user_id: str, limit: int) -> list[Event]:
         rows = self._read(LATEST, (user_id, limit))
-        return [Event(*one[:4], instant(one[4]), one[5]) for one in reversed(rows)]
+        return [Event(e, u, p, kind, instant(at), weight) for e, u, p, kind, at, weight in reversed(rows)]
 
     def put_products(self, products: Sequence[Row]) -> int:
         rows = products_packed(products)

@@ -1,0 +1,97 @@
+"""A catalogue as searched: its rows, vectors, words and filters, all by position. Immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from synthrec import schema
+from synthrec.bundle import Bundle
+from synthrec.retrieval import vectors
+from synthrec.retrieval.filters import Facets
+from synthrec.retrieval.postings import Few, Matrix
+from synthrec.retrieval.vectors import Floats, VectorIndex
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Most of the catalogue.
+
+    Attributes:
+        ids: product ids by position; `places` the other way round.
+        vectors: unit vectors, (size, width).
+    """
+
+    table: pa.Table
+    ids: list[str]
+    places: dict[str, int]
+    vectors: Floats
+    index: VectorIndex
+    words: Matrix
+    facets: Facets
+
+    @classmethod
+    def of(cls, bundle: Bundle, exact: int) -> Snapshot:
+        return cls._made(bundle.catalogue, bundle.hybrid.vectors, Matrix.of(bundle.hybrid.bm25), exact)
+
+    def merged(self, alive: NDArray[np.bool_], delta: Delta, exact: int) -> Snapshot:
+        """One snapshot of this and the delta, of the products that are alive, shape (size + delta's,)."""
+        old, new = alive[: len(self.ids)], alive[len(self.ids) :]
+        rows = schema.table([row for row, stays in zip(delta.rows, new, strict=True) if stays], schema.CATALOGUE)
+        table = pa.concat_tables([self.table.filter(pa.array(old)), rows]).combine_chunks()
+        joined = np.concatenate([self.vectors[old], delta.vectors[new]])
+        return self._made(table, joined, self.words.merged(alive, delta.words), exact)
+
+    def row(self, place: int) -> Row:
+        return row(self.table, place)
+
+    @classmethod
+    def _made(cls, table: pa.Table, unit: Floats, words: Matrix, exact: int) -> Snapshot:
+        table = table.combine_chunks()
+        ids = table["product_id"].to_pylist()
+        places = {one: place for place, one in enumerate(ids)}
+        return cls(table, ids, places, unit, vectors.build(unit, exact), words, Facets.of(table))
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Products that came since the snapshot, some replaced since: their positions follow the snapshot's.
+
+    Attributes:
+        places: product id -> position in the delta of its latest row.
+        vectors: (products, width).
+    """
+
+    rows: tuple[Row, ...]
+    places: dict[str, int]
+    vectors: Floats
+    words: Few
+    facets: Facets
+
+    @classmethod
+    def empty(cls, width: int) -> Delta:
+        return cls((), {}, np.zeros((0, width), np.float32), Few(), Facets({}, np.zeros(0)))
+
+    def plus(self, rows: Sequence[Row], weights: Sequence[dict[str, float]], unit: Floats) -> Delta:
+        """With more rows, what their terms weigh, and their vectors."""
+        added = {row["product_id"]: place for place, row in enumerate(rows, len(self.rows))}
+        return Delta(
+            (*self.rows, *rows),
+            self.places | added,
+            np.concatenate([self.vectors, unit]),
+            self.words.plus(weights),
+            self.facets.plus(rows),
+        )
+
+
+def row(table: pa.Table, place: int) -> Row:
+    """A row of a table in one chunk, as a dict."""
+    found = {name: table[name][place].as_py() for name in table.column_names}
+    return found | {"attributes": dict(found.get("attributes") or ())}
