@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 
 from serve_app.batching import Batcher, Encode, Vector
-from serve_app.parts import Parts
+from serve_app.brands import BrandIndex, BrandMeans, brands
 from synthrec import bundle
 from synthrec.bundle import Bundle
 from synthrec.compression import encoder
 from synthrec.config import Serve
 from synthrec.errors import UserError
+from synthrec.recommenders import ready
 from synthrec.recommenders.brands import mean
+from synthrec.recommenders.ready import Ready
 from synthrec.retrieval.live import LiveIndex
 from synthrec.stores.base import Change, Store
 
 SANE = 20  # products that must be found by their own titles
 SANE_SHARE = 0.8  # of them; titles may be alike, and an encoder may be new to a language
+PARTS = ("recommender", "reranker", "classifier", "replies", "brands")
 PAGE = 2_000  # changes read from the store at once
 
 
@@ -36,7 +39,8 @@ class Loaded:
     index: LiveIndex
     encoder: encoder.Encoder
     encode: Encode
-    parts: Parts
+    brands: BrandIndex | BrandMeans
+    recommender: Ready | None
 
     @cached_property
     def ids(self) -> list[str]:
@@ -46,6 +50,11 @@ class Loaded:
     @cached_property
     def places(self) -> dict[str, int]:
         return {product: place for place, product in enumerate(self.ids)}
+
+    @property
+    def parts(self) -> list[str]:
+        """What the bundle holds beside search."""
+        return [name for name in PARTS if (self.bundle.path / name).is_dir()]
 
     @cached_property
     def middle(self) -> Vector:
@@ -63,8 +72,8 @@ class Loaded:
 
     def of_products(self, product_ids: Sequence[str]) -> Vector:
         """Vectors of those that are known, in their order, shape (at most n, width)."""
-        found = [vector for one in product_ids if (vector := self.index.vector(one)) is not None]
-        return np.stack(found) if found else np.zeros((0, self.encoder.width), np.float32)
+        known = self.index.passing(product_ids, len(product_ids))
+        return self.index.vectors(known) if known else np.zeros((0, self.encoder.width), np.float32)
 
     def follow(self, store: Store) -> int:
         """Apply what has changed in the store since; how many changes. Blocking; one thread at a time."""
@@ -96,10 +105,16 @@ def load(folder: Path, settings: Serve, pool: Executor, remote: Encode | None = 
         raise UserError(f"{folder}: encoder and vectors differ in width", "package it again")
     batched = Batcher(lambda queries: list(model.encode(queries, query=True)), settings.batch_size, pool)
     index = LiveIndex(opened, settings.index)
-    made = Loaded(folder.name, opened, index, model, remote or batched, Parts.load(opened))
+    made = Loaded(folder.name, opened, index, model, remote or batched, brands(opened), _recommender(opened))
     _check_sense(made)
-    _ = made.places, made.middle  # computed now, not while a shopper waits
+    # Read and computed now, not while a shopper waits.
+    _ = made.places, made.middle, opened.reranker, opened.classifier, opened.replies
     return made
+
+
+def _recommender(opened: Bundle) -> Ready | None:
+    folder = opened.path / "recommender"
+    return ready.load(opened.manifest["recommender"]["system"], folder) if folder.is_dir() else None
 
 
 def _check_floor(manifest: dict[str, Any], floor: float | None) -> None:

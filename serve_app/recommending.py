@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -11,10 +10,11 @@ from serve_app.batching import Vector
 from serve_app.loaded import Loaded
 from serve_app.problems import Problem
 from serve_app.schemas.shoppers import Basis, Brand, Brands, BrandsRequest, Recommended, RecommendRequest
-from serve_app.searching import hit
+from serve_app.searching import Ranked, hits
 from serve_app.service import Service
 from synthrec.recommenders.brands import mean
 from synthrec.retrieval.filters import Filters
+from synthrec.retrieval.ranking import diverse
 from synthrec.stores import Event
 
 REMEMBERED = 200  # events of a shopper that are read
@@ -22,11 +22,6 @@ RECENT = 3  # products that likeness goes by, each weighing half of the one afte
 POOL = 5  # times k: what diversity chooses among
 POPULAR = 2_000  # products that popularity ranks
 SAMPLE = 1_000  # products that the spread of likeness is estimated from
-
-
-class Ranked(NamedTuple):
-    product_id: str
-    score: float
 
 
 async def recommend(service: Service, request: RecommendRequest) -> Recommended:
@@ -54,8 +49,7 @@ def _recommended(
     ranked, basis = _ranked(loaded, taken, popular, filters, count)
     if request.diversity:
         ranked = _diverse(loaded, ranked, request.k, request.diversity)
-    made = [hit(loaded.index.product(one.product_id), one.score) for one in ranked[: request.k]]
-    return Recommended(hits=made, basis=basis, bundle=loaded.version)
+    return Recommended(hits=hits(loaded, ranked[: request.k]), basis=basis, bundle=loaded.version)
 
 
 def _ranked(
@@ -65,7 +59,7 @@ def _ranked(
     if vector is None:
         return _popular(loaded, popular, filters, count)
     alike = [Ranked(one.product_id, one.score) for one in loaded.index.search("", vector, count, filters, 1.0)]
-    recommender = loaded.parts.recommender
+    recommender = loaded.recommender
     known = [place for product in taken if (place := loaded.places.get(product)) is not None]
     scores = recommender.scores(np.array(known)) if recommender is not None and known else None
     if scores is None:
@@ -117,39 +111,18 @@ def _popular(
 
 def _admitted(loaded: Loaded, ranked: Iterable[Ranked], filters: Filters, count: int) -> list[Ranked]:
     """The first `count` that are still sold and pass the filters."""
-    found: list[Ranked] = []
-    for one in ranked:
-        if len(found) == count:
-            break
-        try:
-            product = loaded.index.product(one.product_id)
-        except KeyError:
-            continue
-        if filters.admit(product):
-            found.append(one)
-    return found
+    scores = {one.product_id: one.score for one in ranked}
+    return [Ranked(one, scores[one]) for one in loaded.index.passing(scores, count, filters)]
 
 
 def _diverse(loaded: Loaded, ranked: Sequence[Ranked], k: int, diversity: float) -> list[Ranked]:
-    """Maximal marginal relevance (Carbonell & Goldstein 1998): each is the best of what is unlike those before it.
-
-    Scores are brought to [0, 1] first, so that they weigh against cosines.
-    """
+    """Scores are brought to [0, 1] first, so that they weigh against cosines."""
     if not ranked:
         return []
-    vectors = loaded.of_products([one.product_id for one in ranked])
-    scores = np.array([one.score for one in ranked])
+    vectors = loaded.index.vectors([one.product_id for one in ranked])
+    scores = np.array([one.score for one in ranked], np.float32)
     scores = (scores - scores.min()) / max(float(np.ptp(scores)), 1e-9)
-    likeness = np.zeros(len(ranked), np.float32)  # to the likest of those chosen
-    chosen: list[int] = []
-    left = np.ones(len(ranked), bool)
-    for _ in range(min(k, len(ranked))):
-        worth = np.where(left, (1 - diversity) * scores - diversity * likeness, -np.inf)
-        best = int(worth.argmax())
-        chosen.append(best)
-        left[best] = False
-        likeness = np.maximum(likeness, vectors @ vectors[best])
-    return [ranked[i] for i in chosen]
+    return [ranked[i] for i in diverse(vectors, scores, k, diversity)]
 
 
 async def brands(service: Service, request: BrandsRequest) -> Brands:
@@ -164,6 +137,6 @@ async def brands(service: Service, request: BrandsRequest) -> Brands:
             if not len(vectors):
                 raise Problem(404, "nothing is known of this shopper", "give a history, or send events first")
             vector = mean(vectors)
-        found = await service.searched(lambda: loaded.parts.brands.top(request.query or "", vector, request.k))
-        made = [Brand(name=name, score=round(score, 6), about=loaded.parts.brands.about(name)) for name, score in found]
+        found = await service.searched(lambda: loaded.brands.top(request.query or "", vector, request.k))
+        made = [Brand(name=name, score=round(score, 6), about=loaded.brands.about(name)) for name, score in found]
         return Brands(brands=made, bundle=loaded.version)

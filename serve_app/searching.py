@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from serve_app.loaded import Loaded
 from serve_app.logs import fact
-from serve_app.parts import labels as reading
 from serve_app.problems import Problem, absent
 from serve_app.schemas.common import Hit, Hits, Why
 from serve_app.schemas.search import LabelScores, Replies, SearchRequest, SimilarRequest, SuggestedReply
@@ -15,6 +14,15 @@ from serve_app.service import Service
 from synthrec.retrieval.live import Found
 
 SHOWN = ("title", "brand", "category", "price", "language")
+
+
+class Ranked(NamedTuple):
+    """A product of a ranking that another than the index made."""
+
+    product_id: str
+    score: float
+
+
 DEEPEST = 1_000  # hits; deeper pages are for crawlers, who should read the catalogue
 
 
@@ -35,7 +43,7 @@ async def search(service: Service, request: SearchRequest) -> Hits:
 async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hits:
     vector = await loaded.encode(request.query) if loaded.wants_vector(request.query, request.weight) else None
     rerank = request.rerank and request.page == 1
-    if rerank and loaded.parts.reranker is None:
+    if rerank and loaded.bundle.reranker is None:
         raise absent("a reranker", "train one: add cross_encoder to train.models, and package again")
     count = max(request.k, service.settings.rerank_depth) if rerank else request.k
     offset = (request.page - 1) * request.k
@@ -54,7 +62,7 @@ async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hi
 def _reranked(loaded: Loaded, request: SearchRequest, found: Sequence[Found]) -> list[Hit]:
     """The found as the cross-encoder orders them, by its scores."""
     rows = [loaded.index.product(one.product_id) for one in found]
-    order = loaded.parts.reranker.rerank(request.query, [row["text"] for row in rows])[: request.k]
+    order = loaded.bundle.reranker.rerank(request.query, [row["text"] for row in rows])[: request.k]
     made = []
     for place, score in order:
         one = found[place]
@@ -63,7 +71,7 @@ def _reranked(loaded: Loaded, request: SearchRequest, found: Sequence[Found]) ->
     return made
 
 
-def hits(loaded: Loaded, found: Iterable[Found], explain: bool = False) -> list[Hit]:
+def hits(loaded: Loaded, found: Iterable[Found | Ranked], explain: bool = False) -> list[Hit]:
     """With what a shop page shows; a product that was deleted since is left out."""
     made = []
     for one in found:
@@ -71,7 +79,9 @@ def hits(loaded: Loaded, found: Iterable[Found], explain: bool = False) -> list[
             row = loaded.index.product(one.product_id)
         except KeyError:
             continue
-        why = Why(lexical=one.lexical, semantic=one.semantic, matched=list(one.matched)) if explain else None
+        why = None
+        if explain and isinstance(one, Found):
+            why = Why(lexical=one.lexical, semantic=one.semantic, matched=list(one.matched))
         made.append(hit(row, one.score, why))
     return made
 
@@ -107,13 +117,13 @@ def unknown(product_id: str) -> Problem:
 async def labels(service: Service, text: str, about: str) -> tuple[dict[str, LabelScores], str]:
     """What the classifier says of a text, on the questions of one task, and the version that says it."""
     async with service.answering() as loaded:
-        classifier = loaded.parts.classifier
+        classifier = loaded.bundle.classifier
         tasks = [name for name in classifier.tasks if name.partition(".")[0] == about] if classifier else []
         if not tasks:
             raise absent(
                 f"a classifier of {about}", f"have the LLM label it (synthesize.tasks.{about}), and package again"
             )
-        found = await service.searched(lambda: reading(classifier, [text]))
+        found = await service.searched(lambda: classifier.of_texts([text]))
         made = {}
         for name in tasks:
             scores = dict(zip(classifier.tasks[name], map(float, found[name][0]), strict=True))
@@ -123,7 +133,7 @@ async def labels(service: Service, text: str, about: str) -> tuple[dict[str, Lab
 
 async def replies(service: Service, turns: list[str], k: int) -> Replies:
     async with service.answering() as loaded:
-        past = loaded.parts.replies
+        past = loaded.bundle.replies
         if past is None:
             raise absent("past replies", "give sources.dialogues, and package again")
         vector = await loaded.encode(turns[-1])

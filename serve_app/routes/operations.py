@@ -48,7 +48,7 @@ async def bundle(service: Serving) -> shown.BundleInfo:
         version=loaded.version,
         products=loaded.index.size,
         revision=loaded.index.revision,
-        parts=loaded.parts.names,
+        parts=loaded.parts,
         **{name: manifest.get(name) for name in names},
     )
 
