@@ -57,9 +57,13 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return schema
 
 
-def create(service: Service, keys: Keyring | None) -> ASGIApp:
-    """The whole application around a service that has started."""
+def create(service: Service, keys: Keyring | None, named: bool = False) -> ASGIApp:
+    """The whole application around a service that has started.
+
+    Args:
+        named: a proxy names requests and tells their names (X-Request-ID), as Ray's does.
+    """
     app = routes()
     app.state.service = service
     files = {f"/{one.relative_to(PAGE).as_posix()}" for one in PAGE.rglob("*") if one.is_file()}
-    return Guard(app, service.settings, keys, service.metrics, files | ({"/"} if files else set()))
+    return Guard(app, service.settings, keys, service.metrics, files | ({"/"} if files else set()), named)

@@ -59,7 +59,9 @@ class Encoder:
 class Api:
     """A replica: the service, and the HTTP application around it."""
 
-    async def __init__(self, home: Home, settings: Serve, encoder: DeploymentHandle[Any] | None = None) -> None:
+    async def __init__(  # type: ignore[misc] (Ray awaits it)
+        self, home: Home, settings: Serve, encoder: DeploymentHandle[Any] | None = None
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)  # replicas share the cores; threads that wait for each other only heat them
@@ -70,7 +72,7 @@ class Api:
         await self._service.start()
 
     def __serve_build_asgi_app__(self) -> Any:
-        return api.create(self._service, self._keys)
+        return api.create(self._service, self._keys, named=True)
 
     async def __del__(self) -> None:
         await self._service.stop()

@@ -51,6 +51,7 @@ class Guard:
         keys: None: everybody may do everything, which is for loopback alone.
         page: paths of the web page's files. They hold nothing of the shop's, and a browser has no key before it has
             the page.
+        named: whoever stands before this tells clients the request's id.
     """
 
     def __init__(
@@ -60,7 +61,9 @@ class Guard:
         keys: Keyring | None,
         metrics: logs.Metrics,
         page: Collection[str] = (),
+        named: bool = False,
     ) -> None:
+        self._named = named
         self._open = OPEN | set(page)
         self._app, self._settings, self._keys, self._metrics = app, settings, keys, metrics
         self._buckets = Buckets()
@@ -77,7 +80,7 @@ class Guard:
         scope["synthrec.request_id"] = request_id
         facts: dict[str, Any] = {}
         token = logs.FACTS.set(facts)
-        reply = _Reply(send, request_id)
+        reply = _Reply(send, request_id, self._named)
         try:
             await self._admit(scope, receive, reply, headers)
         except Problem as problem:
@@ -170,15 +173,15 @@ class Guard:
 class _Reply:
     """Passes the reply on with our headers, and knows whether it has begun."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, named: bool) -> None:
         self._send, self._id = send, request_id
+        self._headers = SECURE if named else [(b"x-request-id", request_id.encode()), *SECURE]
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = [*message.get("headers", []), (b"x-request-id", self._id.encode()), *SECURE]
-            message = {**message, "headers": headers}
+            message = {**message, "headers": [*message.get("headers", []), *self._headers]}
         await self._send(message)
 
     async def problem(self, problem: Problem) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from serve_app.loaded import Loaded
 from serve_app.logs import fact
@@ -13,7 +14,11 @@ from serve_app.schemas.search import LabelScores, Replies, SearchRequest, Simila
 from serve_app.service import Service
 from synthrec.retrieval.live import Found
 
+if TYPE_CHECKING:
+    from synthrec.recommenders.cross_encoder import CrossEncoder
+
 SHOWN = ("title", "brand", "category", "price", "language")
+DEEPEST = 1_000  # hits; deeper pages are for crawlers, who should read the catalogue
 
 
 class Ranked(NamedTuple):
@@ -21,9 +26,6 @@ class Ranked(NamedTuple):
 
     product_id: str
     score: float
-
-
-DEEPEST = 1_000  # hits; deeper pages are for crawlers, who should read the catalogue
 
 
 async def search(service: Service, request: SearchRequest) -> Hits:
@@ -42,27 +44,27 @@ async def search(service: Service, request: SearchRequest) -> Hits:
 
 async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hits:
     vector = await loaded.encode(request.query) if loaded.wants_vector(request.query, request.weight) else None
-    rerank = request.rerank and request.page == 1
-    if rerank and loaded.bundle.reranker is None:
+    reranker = loaded.bundle.reranker if request.rerank and request.page == 1 else None
+    if request.rerank and loaded.bundle.reranker is None:
         raise absent("a reranker", "train one: add cross_encoder to train.models, and package again")
-    count = max(request.k, service.settings.rerank_depth) if rerank else request.k
+    count = max(request.k, service.settings.rerank_depth) if reranker else request.k
     offset = (request.page - 1) * request.k
 
     def work() -> list[Hit]:
         found = loaded.index.search(
             request.query, vector, count, request.filters.plain(), request.weight, offset, request.explain
         )
-        if rerank:
-            return _reranked(loaded, request, found)
+        if reranker:
+            return _reranked(loaded, reranker, request, found)
         return hits(loaded, found, request.explain)
 
     return Hits(hits=await service.searched(work), bundle=loaded.version)
 
 
-def _reranked(loaded: Loaded, request: SearchRequest, found: Sequence[Found]) -> list[Hit]:
+def _reranked(loaded: Loaded, reranker: CrossEncoder, request: SearchRequest, found: Sequence[Found]) -> list[Hit]:
     """The found as the cross-encoder orders them, by its scores."""
     rows = [loaded.index.product(one.product_id) for one in found]
-    order = loaded.bundle.reranker.rerank(request.query, [row["text"] for row in rows])[: request.k]
+    order = reranker.rerank(request.query, [row["text"] for row in rows])[: request.k]
     made = []
     for place, score in order:
         one = found[place]
@@ -119,11 +121,11 @@ async def labels(service: Service, text: str, about: str) -> tuple[dict[str, Lab
     async with service.answering() as loaded:
         classifier = loaded.bundle.classifier
         tasks = [name for name in classifier.tasks if name.partition(".")[0] == about] if classifier else []
-        if not tasks:
+        if classifier is None or not tasks:
             raise absent(
                 f"a classifier of {about}", f"have the LLM label it (synthesize.tasks.{about}), and package again"
             )
-        found = await service.searched(lambda: classifier.of_texts([text]))
+        found = await service.searched(partial(classifier.of_texts, [text]))
         made = {}
         for name in tasks:
             scores = dict(zip(classifier.tasks[name], map(float, found[name][0]), strict=True))

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel
 
-from serve_app.schemas import common, operations, search, shoppers
+from serve_app.schemas import common, operations, shoppers
+from serve_app.schemas import search as texts
 from synthrec.errors import UserError
 
 KEY_VARIABLE = "SYNTHREC_API_KEY"
@@ -95,9 +96,9 @@ class Client:
         body = {"query": query, "k": k, "page": page, "weight": weight, "rerank": rerank, "explain": explain}
         return self._post("/v1/search", body | _given(filters=filters, user_id=user_id), common.Hits)
 
-    def search_many(self, searches: Sequence[search.SearchRequest | Mapping[str, Any]]) -> list[common.Hits]:
+    def search_many(self, searches: Sequence[texts.SearchRequest | Mapping[str, Any]]) -> list[common.Hits]:
         """Up to 64 searches at once, answered in their order."""
-        return self._post("/v1/search/batch", {"searches": list(searches)}, search.HitsBatch).replies
+        return self._post("/v1/search/batch", {"searches": list(searches)}, texts.HitsBatch).replies
 
     def recommend(
         self,
@@ -139,21 +140,21 @@ class Client:
         body = {"history": list(history), "k": k} | _given(query=query, user_id=user_id)
         return self._post("/v1/brands", body, shoppers.Brands).brands
 
-    def intent(self, text: str) -> dict[str, search.LabelScores]:
+    def intent(self, text: str) -> dict[str, texts.LabelScores]:
         """What a shopper is after."""
-        return self._post("/v1/intent", {"text": text}, search.Labels).tasks
+        return self._post("/v1/intent", {"text": text}, texts.Labels).tasks
 
-    def sentiment(self, text: str) -> dict[str, search.LabelScores]:
+    def sentiment(self, text: str) -> dict[str, texts.LabelScores]:
         """How a review judges."""
-        return self._post("/v1/sentiment", {"text": text}, search.Labels).tasks
+        return self._post("/v1/sentiment", {"text": text}, texts.Labels).tasks
 
     def profile(self, user_id: str | None = None, history: Sequence[str] = ()) -> shoppers.Profile:
         """What is known of a shopper."""
         return self._post("/v1/profile", {"history": list(history)} | _given(user_id=user_id), shoppers.Profile)
 
-    def reply(self, turns: Sequence[str], k: int = 3) -> list[search.SuggestedReply]:
+    def reply(self, turns: Sequence[str], k: int = 3) -> list[texts.SuggestedReply]:
         """Replies that would answer a dialogue, whose last turn is the shopper's."""
-        return self._post("/v1/reply", {"turns": list(turns), "k": k}, search.Replies).replies
+        return self._post("/v1/reply", {"turns": list(turns), "k": k}, texts.Replies).replies
 
     def event(self, event_id: str, user_id: str, product_id: str, kind: str, at: datetime | None = None) -> bool:
         """Tell what a shopper did (view, cart, purchase); whether it was new. Sent twice, it counts once."""
