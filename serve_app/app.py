@@ -1,97 +1,117 @@
-"""Deployments: an ingress that ranks, and the encoder it asks, whose requests are batched."""
+"""Deployments on Ray Serve: replicas that answer, and, where asked for, encoders apart from them.
 
-from pathlib import Path
+An encoder in each replica is the default: int8 encodes a query in a millisecond, about what a hop between two replicas
+costs in time and more than it costs in processor, and batches fill there as well as elsewhere (`serve.encoder`). Apart
+pays where the encoder has a GPU, or is so large that not every replica should hold it. The index is always inside: it
+is mapped from disk, which replicas of a node share, and every search needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from fastapi import FastAPI, HTTPException
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-import synthrec
-from serve_app.schemas import Health, Hit, Hits, SearchRequest, SimilarRequest
-from synthrec import bundle
+from serve_app import api, local, logs
+from serve_app.batching import Encode
+from serve_app.local import Home
 from synthrec.config import Serve
-from synthrec.retrieval.ranking import rank
 
-api = FastAPI(title="synthrec", version=synthrec.__version__, description="Product search and similar products.")
-SHOWN = ("product_id", "title", "brand", "category", "price", "language")
+BEYOND = 64  # requests that Ray hands a replica beyond its places, so that the replica says 503 in our words
 
 
 @serve.deployment
 class Encoder:
-    """Queries -> unit vectors, a batch at a time."""
+    """Queries -> unit vectors, a batch at a time; of every version that is asked for."""
 
-    def __init__(self, model: str, batch_size: int, wait_seconds: float) -> None:
-        from synthrec.compression.encoder import load
-
-        self._model = load(model)
+    def __init__(self, bundles: str, batch_size: int, wait_seconds: float) -> None:
+        self._bundles = bundles
+        self._models: dict[str, Any] = {}
         batched: Any = self.batched  # serve.batch adds the setters
         batched.set_max_batch_size(batch_size)
         batched.set_batch_wait_timeout_s(wait_seconds)
 
     @serve.batch
-    async def batched(self, queries: list[str]) -> list[Any]:
-        return list(self._model.encode(queries, query=True))
+    async def batched(self, queries: list[tuple[str, str]]) -> list[Any]:
+        found: list[Any] = [None] * len(queries)
+        for version in {version for version, _ in queries}:
+            places = [place for place, one in enumerate(queries) if one[0] == version]
+            vectors = self._model(version).encode([queries[place][1] for place in places], query=True)
+            for place, vector in zip(places, vectors, strict=True):
+                found[place] = vector
+        return found
 
-    async def __call__(self, query: str) -> Any:
-        return await self.batched(query)
+    def _model(self, version: str) -> Any:
+        from synthrec.compression.encoder import load
+
+        if version not in self._models:
+            self._models[version] = load(f"{self._bundles}/{version}/model")
+        return self._models[version]
+
+    async def __call__(self, version: str, query: str) -> Any:
+        return await self.batched((version, query))
 
 
 @serve.deployment
-@serve.ingress(api)
+@serve.ingress()
 class Api:
-    def __init__(self, folder: str, encoder: DeploymentHandle[Any]) -> None:
-        self._bundle = bundle.load(Path(folder))
-        self._encoder = encoder
-        self._products = self._bundle.catalogue.select(SHOWN).to_pylist()
-        self._place = {product["product_id"]: i for i, product in enumerate(self._products)}
-        self._languages = np.array([product["language"] for product in self._products])
+    """A replica: the service, and the HTTP application around it."""
 
-    @api.post("/v1/search")
-    async def search(self, request: SearchRequest) -> Hits:
-        """The products that best fit a query, in either language."""
-        hybrid = self._bundle.hybrid
-        vector = await self._encoder.remote(request.query) if hybrid.weight(request.query) > 0 else None
-        unwanted = self._languages != request.language if request.language else np.zeros(len(self._products), bool)
-        return self._hits(hybrid.scores(request.query, vector), request.k, np.flatnonzero(unwanted))
+    async def __init__(self, home: Home, settings: Serve, encoder: DeploymentHandle[Any] | None = None) -> None:
+        import torch
 
-    @api.post("/v1/similar")
-    async def similar(self, request: SimilarRequest) -> Hits:
-        """Products like a given one, by what their texts mean."""
-        place = self._place.get(request.product_id)
-        if place is None:
-            raise HTTPException(404, f"no product {request.product_id!r} in this bundle")
-        vectors = self._bundle.hybrid.vectors
-        unwanted = self._languages != self._languages[place] if request.same_language else np.zeros(len(vectors), bool)
-        unwanted[place] = True
-        return self._hits(vectors @ vectors[place], request.k, np.flatnonzero(unwanted))
+        torch.set_num_threads(1)  # replicas share the cores; threads that wait for each other only heat them
+        logs.start()
+        name = serve.get_replica_context().replica_id.unique_id
+        self._keys = local.keyring(settings)
+        self._service = local.service(home, settings, name, _remote(encoder) if encoder else None)
+        await self._service.start()
 
-    @api.get("/healthz")
-    async def healthz(self) -> Health:
-        manifest = self._bundle.manifest
-        return Health(status="ok", bundle=manifest["name"], products=manifest["products"], system=manifest["system"])
+    def __serve_build_asgi_app__(self) -> Any:
+        return api.create(self._service, self._keys)
 
-    def _hits(self, scores: Any, k: int, unwanted: Any) -> Hits:
-        found = rank(scores[None, :], min(k, len(self._products)), [unwanted])[0]
-        return Hits(hits=[Hit(score=round(float(scores[i]), 6), **self._products[i]) for i in found if i >= 0])
+    async def __del__(self) -> None:
+        await self._service.stop()
+        self._service.store.close()
 
 
-def build(folder: Path, settings: Serve) -> serve.Application:
-    """The application over one bundle."""
-    scale = {
-        "min_replicas": settings.replicas[0],
-        "max_replicas": settings.replicas[1],
-        "target_ongoing_requests": settings.batch_size,
-    }
-    encoder = Encoder.options(  # type: ignore[attr-defined]
-        autoscaling_config=scale,
-        # Fewer than a batch at once, and batches never fill.
-        max_ongoing_requests=max(settings.max_ongoing_requests, settings.batch_size),
-        ray_actor_options={"num_cpus": 0.5},
-    ).bind(str(folder / "model"), settings.batch_size, settings.batch_wait_seconds)
+def _remote(handle: DeploymentHandle[Any]) -> Any:
+    def of(version: str) -> Encode:
+        async def encode(query: str) -> Any:
+            return await handle.remote(version, query)
+
+        return encode
+
+    return of
+
+
+def build(home: Home, settings: Serve) -> serve.Application:
+    """The application."""
+    places = settings.max_ongoing_requests + settings.max_queued_requests + BEYOND
+    given: Sequence[Any] = (home, settings)
+    if settings.encoder == "apart":
+        given = (*given, _encoder(home, settings))
     return Api.options(  # type: ignore[attr-defined, no-any-return]
-        autoscaling_config=scale,
-        max_ongoing_requests=settings.max_ongoing_requests,
-        ray_actor_options={"num_cpus": 0.25},
-    ).bind(str(folder), encoder)
+        autoscaling_config=_scale(settings.replicas, settings.target_ongoing_requests),
+        max_ongoing_requests=places,
+        # Beyond even that Ray itself answers 503 at once: the proxy's memory is bounded, too.
+        max_queued_requests=places,
+        graceful_shutdown_timeout_s=settings.drain_seconds,
+        ray_actor_options={"num_cpus": settings.cpus},
+    ).bind(*given)
+
+
+def _encoder(home: Home, settings: Serve) -> Any:
+    return Encoder.options(  # type: ignore[attr-defined]
+        autoscaling_config=_scale(settings.encoder_replicas, settings.batch_size),
+        # Fewer than a batch at once, and batches never fill.
+        max_ongoing_requests=2 * settings.batch_size,
+        graceful_shutdown_timeout_s=settings.drain_seconds,
+        ray_actor_options={"num_cpus": settings.cpus, "num_gpus": settings.encoder_gpus},
+    ).bind(home.bundles, settings.batch_size, settings.batch_wait_seconds)
+
+
+def _scale(replicas: tuple[int, int], target: float) -> dict[str, Any]:
+    return {"min_replicas": replicas[0], "max_replicas": replicas[1], "target_ongoing_requests": target}

@@ -33,14 +33,26 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="overri
 
 def stages(config: Config) -> tuple[Stage, ...]:
     """In order. Recommenders of the next product are trained and judged where the config names some."""
-    from synthrec.stages import curate, evaluate, evaluate_next, package, prepare, synthesize, train, train_next
+    from synthrec.stages import (  # fmt: skip
+        curate,
+        evaluate,
+        evaluate_next,
+        package,
+        prepare,
+        synthesize,
+        train,
+        train_labels,
+        train_next,
+    )
 
-    models = config.recommend.models
-    found = [module.STAGE for module in (prepare, synthesize, curate, train)]
+    beside, models = config.train.models, config.recommend.models
+    found = [module.STAGE for module in (prepare, synthesize, curate)]
+    found += [train_labels.stage(name) for name in beside]  # first: the cross-encoder may teach the bi-encoder
+    found.append(train.stage(config))
     found += [train_next.stage(name) for name in models]
     found.append(evaluate.STAGE)
     found += [evaluate_next.stage(models)] if models else []
-    return (*found, package.stage(models))
+    return (*found, package.stage(config))
 
 
 def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
@@ -93,18 +105,21 @@ def train(
     config: ConfigFile,
     set_: Overrides = None,
     recommender: Annotated[
-        str | None, typer.Option(help="this one only: bi_encoder, or one of recommend.models")
+        str | None, typer.Option(help="this one only: bi_encoder, or one of train.models or recommend.models")
     ] = None,
 ) -> None:
     """Train the recommenders with Ray Train (DDP). Each resumes from its last checkpoint."""
     settings = load(config, set_)
-    names = {"bi_encoder": "train"} | {name: f"train_{name}" for name in settings.recommend.models}
+    others = (*settings.train.models, *settings.recommend.models)
+    names = {name: f"train_{name}" for name in others} | {"bi_encoder": "train"}
     if recommender is not None and recommender not in names:
         raise UserError(
             f"this config trains no recommender '{recommender}'",
-            f"it trains {', '.join(names)}; add others with --set 'recommend.models=[sequential, graph]'",
+            f"it trains {', '.join(names)}; add others with --set 'recommend.models=[sequential, graph]' or "
+            "--set 'train.models=[cross_encoder, classifier]'",
         )
-    run_stages(settings, list(names.values()) if recommender is None else [names[recommender]])
+    wanted = set(names.values()) if recommender is None else {names[recommender]}
+    run_stages(settings, [stage.name for stage in stages(settings) if stage.name in wanted])
 
 
 @app.command()
@@ -270,6 +285,105 @@ def doctor() -> None:
     from synthrec import doctor as checks
 
     checks.run()
+
+
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: the file that serve.keys names.")
+app.add_typer(keys_app, name="keys")
+KeyFile = Annotated[Path, typer.Option("--file", "-f", help="the key file, as in serve.keys; made where there is none")]
+KEYS = Path("~/.config/synthrec/api-keys.json")
+
+
+class Scope(StrEnum):
+    read = "read"
+    write = "write"
+    admin = "admin"
+
+
+@keys_app.command("add")
+def keys_add(
+    name: Annotated[str, typer.Argument(help="whose it is, for the list and the log")],
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="what it may do, several times for several; by default read")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="requests a second; by default serve.rate")] = None,
+    file: KeyFile = KEYS,
+) -> None:
+    """Print a new key, this once: the file keeps its hash alone. A running endpoint knows it at once."""
+    from serve_app import keys
+
+    text = keys.add(file.expanduser(), name, [one.value for one in scope or [Scope.read]], rate)
+    typer.echo(text)
+
+
+@keys_app.command("list")
+def keys_list(file: KeyFile = KEYS) -> None:
+    """Print as JSON whose keys there are and what they may do; no key, and no hash."""
+    from serve_app import keys
+
+    shown = ("id", "name", "scopes", "rate", "made", "revoked")
+    rows = [{name: getattr(key, name) for name in shown} for key in keys.read(file.expanduser())]
+    typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    ident: Annotated[str, typer.Argument(metavar="ID", help="as `synthrec keys list` shows it")],
+    file: KeyFile = KEYS,
+) -> None:
+    """Take a key back. A running endpoint refuses it at once."""
+    from serve_app import keys
+
+    key = keys.revoke(file.expanduser(), ident)
+    console.say(f"    the key {key.id} of {key.name} is revoked")
+
+
+bundle_app = typer.Typer(
+    no_args_is_help=True, help="What a running endpoint serves. Its key: $SYNTHREC_API_KEY, with the scope admin."
+)
+app.add_typer(bundle_app, name="bundle")
+Url = Annotated[str, typer.Option(help="of the endpoint")]
+HERE = "http://127.0.0.1:8000"
+
+
+@bundle_app.command("show")
+def bundle_show(url: Url = HERE) -> None:
+    """Print as JSON which version answers, its metrics and lineage."""
+    from synthrec.client import Client
+
+    with Client(url) as client:
+        typer.echo(client.bundle().model_dump_json(indent=2))
+
+
+@bundle_app.command("swap")
+def bundle_swap(
+    version: Annotated[str, typer.Argument(help="the bundle's folder name: the fingerprint that `package` printed")],
+    percent: Annotated[float, typer.Option(help="of the shoppers; 100: all")] = 100,
+    shadow: Annotated[bool, typer.Option("--shadow", help="only compare, on the side")] = False,
+    url: Url = HERE,
+) -> None:
+    """Serve another version, once it is loaded, warmed and checked beside the present one. No request fails."""
+    from synthrec.client import Client
+
+    with Client(url, timeout=600) as client:
+        typer.echo(client.swap(version, percent, shadow).model_dump_json(indent=2))
+
+
+@bundle_app.command("rollback")
+def bundle_rollback(url: Url = HERE) -> None:
+    """End a trial; where there is none, serve the version before."""
+    from synthrec.client import Client
+
+    with Client(url, timeout=600) as client:
+        typer.echo(client.rollback().model_dump_json(indent=2))
+
+
+@bundle_app.command("report")
+def bundle_report(url: Url = HERE) -> None:
+    """Print as JSON how the versions on trial compare."""
+    from synthrec.client import Client
+
+    with Client(url) as client:
+        typer.echo(client.rollout().model_dump_json(indent=2))
 
 
 @app.command("config")

@@ -367,8 +367,34 @@ class Curate(Settings):
     gold: str | None = Field(None, description="a JSONL file of labels that people gave: text, task, label")
 
 
+class CrossEncoderModel(Settings):
+    """Query and product read together, graded as the LLM graded them: it reranks, and can teach the bi-encoder."""
+
+    epochs: Positive = 3
+    batch_size: Positive = Field(16, description="queries per worker and step, each with all its graded products")
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    rank_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="of RankNet over the products of a query, beside cross-entropy against the grades"
+    )
+    max_tokens: Positive = Field(128, description="of query and product together")
+
+
+class ClassifierModel(Settings):
+    """A head for each question over hashed character n-grams, learnt from the labels that the LLM chose."""
+
+    tasks: tuple[str, ...] = Field(
+        ("sentiment", "intent"), description="whose labels it learns, of all their questions; own tasks too"
+    )
+    epochs: Positive = 10
+    batch_size: Positive = Field(64, description="texts per worker and step")
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-3
+    width: Annotated[int, Field(ge=0)] = Field(0, description="of a layer that all heads share; 0: linear heads")
+    dropout: Fraction = Field(0.3, description="share of a text's n-grams that is hidden while it learns")
+    buckets: Positive = Field(2**16, description="that n-grams are hashed to")
+
+
 class Train(Settings):
-    """Fine-tuning of the bi-encoder."""
+    """Fine-tuning of the bi-encoder, and of what else learns from the curated labels."""
 
     encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
     workers: Positive = Field(2, description="DDP ranks")
@@ -382,11 +408,40 @@ class Train(Settings):
     )
     warmup: Fraction = Field(0.1, description="share of the steps")
     temperature: Annotated[float, Field(gt=0)] = Field(0.05, description="of InfoNCE")
+    hard_negatives: Annotated[int, Field(ge=0)] = Field(
+        0, description="of each pair, mined from the whole catalogue and learnt beside the batch's; 0: none"
+    )
+    negative_margin: Fraction = Field(
+        0.95, description="a mined negative scores below this share of what the pair's product scores"
+    )
+    false_negatives: Fraction | None = Field(
+        None, description="a negative above this share of the product's score is left out of a step; null: none is"
+    )
+    distil: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the cross-encoder's margins over mined negatives; it is trained first"
+    )
+    matryoshka: tuple[Positive, ...] = Field(
+        (), description="smaller widths that vectors may be cut to later; the whole width is always learnt"
+    )
+    chunk_tokens: Annotated[int, Field(ge=0)] = Field(
+        0, description="for batches larger than memory: activations of so many tokens are held at once; 0: all"
+    )
     max_query_tokens: Positive = 32
     max_product_tokens: Positive = 96
     text_pairs: bool = Field(True, description="also learn title -> rest of the product text")
     extend_vocabulary: bool = Field(True, description="add the corpus's characters that the encoder cannot read")
     max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="lost workers to survive; -1: any number")
+    models: tuple[Literal["cross_encoder", "classifier"], ...] = Field(
+        ("classifier",), description="trained beside the bi-encoder, each where the run has labels for it"
+    )
+    cross_encoder: CrossEncoderModel = CrossEncoderModel()
+    classifier: ClassifierModel = ClassifierModel()
+
+    @model_validator(mode="after")
+    def _distils_something(self) -> Train:
+        if self.distil and not (self.hard_negatives and "cross_encoder" in self.models):
+            raise ValueError("distil needs hard_negatives, and cross_encoder among models: margins are its, over these")
+        return self
 
 
 class NextModel(Settings):
@@ -472,6 +527,10 @@ class Package(Settings):
         "static: a vector a token, the fastest and the least exact",
     )
     max_loss: Fraction = Field(0.01, description="auto: share of NDCG@10 that int8 may cost on the queries to tune on")
+    brands: bool = Field(True, description="also a search over brands, where products have some")
+    max_replies: Annotated[int, Field(ge=0)] = Field(
+        20_000, description="past replies to find answers among, the latest; 0: none, nor in an encrypted run"
+    )
 
 
 class Index(Settings):
@@ -484,14 +543,42 @@ class Index(Settings):
 class Serve(Settings):
     """The endpoint."""
 
-    index: Index = Index()
-
-    host: str = Field("127.0.0.1", description="loopback only, for now")
+    host: str = Field("127.0.0.1", description="a wider address than loopback needs `keys`")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0: any free one")
-    replicas: tuple[Positive, Positive] = Field((1, 2), description="fewest and most of each deployment")
-    max_ongoing_requests: Positive = Field(64, description="a replica; more wait at the proxy")
+    keys: str | None = Field(None, description="file of API keys (`synthrec keys add`); null: loopback only, open")
+    store: str | None = Field(
+        None, description="where events and live products are kept; null: SQLite in the run directory"
+    )
+    index: Index = Index()
+    replicas: tuple[Positive, Positive] = Field((1, 2), description="fewest and most that answer requests")
+    encoder: Literal["inside", "apart"] = Field(
+        "inside", description="queries are encoded in the replicas that answer, or in replicas of their own, as on GPUs"
+    )
+    encoder_replicas: tuple[Positive, Positive] = Field((1, 2), description="apart: fewest and most")
+    cpus: Annotated[float, Field(gt=0)] = Field(0.5, description="set aside for a replica")
+    encoder_gpus: Annotated[float, Field(ge=0)] = Field(0, description="apart: of an encoder's replica")
+    max_ongoing_requests: Positive = Field(64, description="worked on at once by a replica")
+    max_queued_requests: Annotated[int, Field(ge=0)] = Field(
+        128, description="waiting at a replica; who comes then gets 503 and Retry-After"
+    )
+    target_ongoing_requests: Annotated[float, Field(gt=0)] = Field(
+        16, description="a replica; above it Ray starts more of them"
+    )
+    retry_after_seconds: Positive = Field(1, description="what a 503 asks to wait")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(10, description="a request; then 504")
+    drain_seconds: Annotated[float, Field(ge=0)] = Field(20, description="for what a stopping replica has in hand")
     batch_size: Positive = Field(32, description="queries encoded together")
-    batch_wait_seconds: Annotated[float, Field(ge=0)] = Field(0.005, description="to wait for a batch to fill")
+    batch_wait_seconds: Annotated[float, Field(ge=0)] = Field(0.005, description="apart: to wait for a batch to fill")
+    rerank_depth: Positive = Field(20, description="hits that the cross-encoder reads, where a search asks for it")
+    max_body_bytes: Positive = Field(1_000_000, description="of a request; more is 413")
+    max_json_depth: Positive = Field(16, description="levels of a request's JSON; more is 400")
+    rate: Annotated[float, Field(gt=0)] = Field(200, description="requests a second of a key, at each replica")
+    burst_seconds: Annotated[float, Field(gt=0)] = Field(2, description="of unused rate that a key may save up")
+    poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="between a replica's looks for changed products and bundles"
+    )
+    floor: Fraction | None = Field(None, description="NDCG@10 below which a bundle is refused; null: none")
+    log_queries: bool = Field(False, description="log what was searched, personal data masked")
 
 
 class Storage(Settings):

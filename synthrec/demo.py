@@ -25,7 +25,7 @@ def run(overrides: list[str]) -> None:
     console.say("[bold]serve[/] two questions over HTTP")
     with console.hushed(pipeline.log):
         any_port = config.serve.model_copy(update={"port": 0})
-        with serve.endpoint(pipeline.folder("package").local, any_port) as url:
+        with serve.endpoint(pipeline, any_port) as url:
             for query in QUERIES:
                 serve.show(url, query)
     port = config.serve.port

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,6 +166,17 @@ class LiveIndex:
         """Unit vectors of products, (products, width). KeyError where one is unknown."""
         state = self._state
         return state.vectors(np.array([_known(state, one) for one in product_ids], np.int64))
+
+    def passing(self, product_ids: Iterable[str], k: int, filters: Filters | None = None) -> list[str]:
+        """The first k of a ranking made elsewhere that can be found and that the filters let through."""
+        state = self._state
+        allowed = state.allowed(filters)
+        found = (
+            one
+            for one in product_ids
+            if (place := state.place(one)) is not None and (allowed is None or allowed[place])
+        )
+        return list(islice(found, k))
 
     def _fold(self) -> None:
         """Runs in a thread of its own. What is applied meanwhile is applied again, to the new snapshot."""

@@ -9,23 +9,26 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from synthrec import bundle, cluster, console
+from synthrec import bundle, cluster, console, schema, stores
 from synthrec.config import Serve
 from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
+from synthrec.stores import WEIGHTS, Event, Store
+
+if TYPE_CHECKING:
+    from serve_app.local import Home
 
 START_SECONDS = 120
+BATCH = 10_000  # events written at once
 
 
 def run(pipeline: Pipeline, ask: list[str] | None) -> None:
     """Serve the pipeline's bundle until interrupted; or, given queries, ask them, print the hits, and stop."""
-    if pipeline.manifest("package") is None:
-        raise UserError("there is no bundle made with these settings", "run `synthrec run` with the same config first")
-    with console.hushed(pipeline.log), endpoint(pipeline.folder("package").local, pipeline.config.serve) as url:
+    with console.hushed(pipeline.log), endpoint(pipeline, pipeline.config.serve) as url:
         if ask:
             for query in ask:
                 show(url, query)
@@ -40,24 +43,79 @@ def example(url: str) -> str:
     return f"""  curl -s {url}/v1/search -H 'content-type: application/json' -d '{{"query": "pan for eggs", "k": 3}}'"""
 
 
+def home(pipeline: Pipeline) -> Home:
+    """Where the service of a run lives: its bundles, its store, its audit.
+
+    Raises:
+        UserError: no bundle was made with these settings.
+    """
+    from serve_app.local import Home
+
+    if pipeline.manifest("package") is None:
+        raise UserError("there is no bundle made with these settings", "run `synthrec run` with the same config first")
+    folder = pipeline.folder("package").local.resolve()
+    run_dir = folder.parent.parent
+    store = pipeline.config.serve.store or f"sqlite:///{run_dir / 'serve' / 'store.sqlite'}"
+    return Home(str(folder.parent), folder.name, store, str(run_dir))
+
+
 @contextmanager
-def endpoint(folder: Path, settings: Serve) -> Iterator[str]:
+def endpoint(pipeline: Pipeline, settings: Serve) -> Iterator[str]:
     """The endpoint's URL, answering for the time of the block."""
-    _only_loopback(settings.host)
+    _check_host(settings)
     port = _free_port(settings)
-    bundle.check(folder)
+    where = home(pipeline)
+    bundle.check(Path(where.bundles) / where.version)
+    open_store(pipeline, where)
     cluster.start()
     from ray import serve
 
     from serve_app.app import build
 
+    # Requests are timed by the replica, which knows which may take long.
     serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
     try:
-        serve.run(build(folder, settings), route_prefix="/")
+        serve.run(build(where, settings), route_prefix="/")
         url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
         yield url
     finally:
         serve.shutdown()
+
+
+def open_store(pipeline: Pipeline, where: Home) -> None:
+    """Have the store name the bundle that was asked for; a new store learns what shoppers did before it was there."""
+    from serve_app.rollout import NOTE, Plan
+
+    store = stores.open(where.store)
+    try:
+        noted = store.noted(NOTE)
+        plan = Plan.read(noted) if noted else Plan(where.version)
+        previous = plan.bundle if (Path(where.bundles) / plan.bundle).is_dir() else None
+        if plan.bundle != where.version:
+            plan = Plan(where.version, previous)
+        store.note(NOTE, plan.row())
+        if not store.popular(1):
+            _seed(pipeline, store)
+    finally:
+        store.close()
+
+
+def _seed(pipeline: Pipeline, store: Store) -> None:
+    rows = (pipeline.folder("prepare") / "interactions").read_table(schema.INTERACTIONS)
+    for part in rows.to_batches(BATCH):
+        store.add_events(
+            [
+                Event(
+                    event_id=schema.row_id(*row.values()),
+                    user_id=row["user_id"],
+                    product_id=row["product_id"],
+                    kind=row["event"],
+                    at=row["timestamp"],
+                    weight=WEIGHTS[row["event"]],
+                )
+                for row in part.to_pylist()
+            ]
+        )
 
 
 def show(url: str, query: str) -> list[dict[str, Any]]:
@@ -78,15 +136,22 @@ def told(hit: dict[str, Any]) -> str:
     return "  ".join([hit["title"], *([f"({', '.join(known)})"] if known else []), f"{hit['score']:.3f}"])
 
 
-def _only_loopback(host: str) -> None:
+def _check_host(settings: Serve) -> None:
+    """Raise UserError where others could come in without a key, or where the keys cannot be read."""
+    if settings.keys is not None:
+        from serve_app import keys
+
+        if not any(key.revoked is None for key in keys.read(Path(settings.keys).expanduser())):
+            raise UserError(f"no key in {settings.keys} is valid", "make one: synthrec keys add NAME")
+        return
     try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        local = settings.host == "localhost" or ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
         local = False
     if not local:
         raise UserError(
-            f"serve.host {host} is open to others, and this version has no authentication",
-            "keep 127.0.0.1 and put an authenticating proxy before it",
+            f"serve.host {settings.host} is open to others, and there are no keys",
+            "make some with `synthrec keys add NAME` and name their file in serve.keys, or keep 127.0.0.1",
         )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synthrec.stores.base import Change, Event, Store, StoreError
+from synthrec.stores.base import WEIGHTS, Change, Event, Store, StoreError
 
-__all__ = ["Change", "Event", "Store", "StoreError", "open"]
+__all__ = ["WEIGHTS", "Change", "Event", "Store", "StoreError", "open"]
 
 
 def open(url: str) -> Store:

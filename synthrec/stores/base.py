@@ -16,6 +16,10 @@ from synthrec.errors import UserError
 Row = dict[str, Any]  # what JSON can hold
 
 
+LATELY = 100_000  # events that popularity is counted from: it follows the season, and its cost is bounded
+WEIGHTS = {"view": 1.0, "cart": 3.0, "purchase": 5.0}  # of the usual kinds of event
+
+
 class StoreError(UserError):
     """The store cannot do what was asked: what and where, and how to mend it. Nothing of the call was kept."""
 
@@ -126,6 +130,18 @@ class Store(Protocol):
 
     def users(self) -> list[str]:
         """Every shopper of whom there is an event or feedback."""
+        ...
+
+    def popular(self, limit: int) -> list[tuple[str, float]]:
+        """Products by the weight of the latest events with them, greatest first, and that weight."""
+        ...
+
+    def note(self, name: str, row: Row) -> None:
+        """Keep a small document that all replicas share, in place of the one of this name."""
+        ...
+
+    def noted(self, name: str) -> Row | None:
+        """The document of this name."""
         ...
 
     def forget(self, user_id: str) -> int:

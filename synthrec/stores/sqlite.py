@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from synthrec.stores.base import Change, Event, Row, StoreError, instant, micros, packed, products_packed
+from synthrec.stores.base import LATELY, Change, Event, Row, StoreError, instant, micros, packed, products_packed
 
 SCHEMA = 1
 APPLICATION = 0x73726563  # "srec": tells this file from another program's
@@ -30,6 +30,7 @@ CREATE TABLE products (
     revision INTEGER PRIMARY KEY AUTOINCREMENT, product_id TEXT NOT NULL UNIQUE, product TEXT) STRICT;
 CREATE TABLE feedback (number INTEGER PRIMARY KEY AUTOINCREMENT, user_id TEXT, row TEXT NOT NULL) STRICT;
 CREATE INDEX feedback_by_user ON feedback (user_id) WHERE user_id IS NOT NULL;
+CREATE TABLE notes (name TEXT PRIMARY KEY, row TEXT NOT NULL) STRICT;
 """
 ADD_EVENT = (
     "INSERT INTO events (event_id, user_id, product_id, kind, at, weight) VALUES (?, ?, ?, ?, ?, ?) "
@@ -41,6 +42,10 @@ LATEST = (
 )
 PUT = "REPLACE INTO products (product_id, product) VALUES (?, ?)"  # a new row, so a new revision
 CHANGES = "SELECT revision, product_id, product FROM products WHERE revision > ? ORDER BY revision LIMIT ?"
+POPULAR = (
+    "SELECT product_id, sum(weight) AS taken FROM (SELECT product_id, weight FROM events ORDER BY number DESC LIMIT ?) "
+    "GROUP BY product_id ORDER BY taken DESC, product_id LIMIT ?"
+)
 USERS = "SELECT user_id FROM events UNION SELECT user_id FROM feedback WHERE user_id IS NOT NULL"
 
 
@@ -88,6 +93,16 @@ class SqliteStore:
     def feedback(self, after: int, limit: int) -> list[tuple[int, Row]]:
         rows = self._read("SELECT number, row FROM feedback WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
         return [(number, json.loads(text)) for number, text in rows]
+
+    def popular(self, limit: int) -> list[tuple[str, float]]:
+        return [(product, float(weight)) for product, weight in self._read(POPULAR, (LATELY, limit))]
+
+    def note(self, name: str, row: Row) -> None:
+        self._write(lambda db: db.execute("REPLACE INTO notes VALUES (?, ?)", (name, packed(row))).rowcount)
+
+    def noted(self, name: str) -> Row | None:
+        rows = self._read("SELECT row FROM notes WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else None
 
     def users(self) -> list[str]:
         return [one for (one,) in self._read(USERS, ())]

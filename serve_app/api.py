@@ -1,0 +1,65 @@
+"""The HTTP application: routers, problems, guard and page around a service. It knows no Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+import synthrec
+from serve_app import problems
+from serve_app.guard import Guard
+from serve_app.keys import Keyring
+from serve_app.routes import catalogue, operations, search, shoppers
+from serve_app.schemas.common import ProblemDetails
+from serve_app.service import Service
+
+PAGE = Path(__file__).parent / "web"
+ABOUT = (
+    "Search and recommendation over a shop's own products, in English and Chinese. Errors are problem details "
+    "(RFC 9457). Where the service has keys, send one as `Authorization: Bearer KEY`; scopes: read, write, admin."
+)
+
+
+def routes() -> FastAPI:
+    """The routes and their OpenAPI description, with no service behind them yet."""
+    app = FastAPI(title="synthrec", version=synthrec.__version__, description=ABOUT)
+    for one in (search.router, shoppers.router, catalogue.router, operations.router, operations.admin):
+        app.include_router(one)
+    problems.install(app)
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _described(app)
+        return app.openapi_schema
+
+    app.openapi = described  # type: ignore[method-assign]
+    if PAGE.is_dir():
+        app.mount("/", StaticFiles(directory=PAGE, html=True), "page")
+    return app
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI with our errors instead of FastAPI's, and with the keys."""
+    schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = schema["components"]["schemas"]
+    for theirs in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(theirs, None)
+    schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
+    schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, methods in schema["paths"].items():
+        for operation in methods.values():
+            operation["security"] = [] if path == "/healthz" else [{"key": []}]
+    return schema
+
+
+def create(service: Service, keys: Keyring | None) -> ASGIApp:
+    """The whole application around a service that has started."""
+    app = routes()
+    app.state.service = service
+    files = {f"/{one.relative_to(PAGE).as_posix()}" for one in PAGE.rglob("*") if one.is_file()}
+    return Guard(app, service.settings, keys, service.metrics, files | ({"/"} if files else set()))

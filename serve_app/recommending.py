@@ -1,0 +1,142 @@
+"""What a shopper may want next: by the trained recommender, by likeness, or by what others take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from serve_app.batching import Vector
+from serve_app.loaded import Loaded
+from serve_app.problems import Problem
+from serve_app.schemas.shoppers import Basis, Brand, Brands, BrandsRequest, Recommended, RecommendRequest
+from serve_app.searching import Ranked, hits
+from serve_app.service import Service
+from synthrec.recommenders.brands import mean
+from synthrec.retrieval.filters import Filters
+from synthrec.retrieval.ranking import diverse
+from synthrec.stores import Event
+
+REMEMBERED = 200  # events of a shopper that are read
+RECENT = 3  # products that likeness goes by, each weighing half of the one after it: as it was judged
+POOL = 5  # times k: what diversity chooses among
+POPULAR = 2_000  # products that popularity ranks
+SAMPLE = 1_000  # products that the spread of likeness is estimated from
+
+
+async def recommend(service: Service, request: RecommendRequest) -> Recommended:
+    shopper = service.shopper(request.user_id)
+    events = await history(service, shopper)
+    taken = [event.product_id for event in events] + request.history
+    async with service.answering(shopper) as loaded:
+        popular = await service.stored(lambda: service.store.popular(POPULAR)) if not taken else []
+        return await service.searched(lambda: _recommended(loaded, taken, popular, request))
+
+
+async def history(service: Service, shopper: str | None) -> list[Event]:
+    """What the store knows of a shopper, oldest first."""
+    if shopper is None:
+        return []
+    return await service.stored(lambda: service.store.history(shopper, REMEMBERED))
+
+
+def _recommended(
+    loaded: Loaded, taken: Sequence[str], popular: Sequence[tuple[str, float]], request: RecommendRequest
+) -> Recommended:
+    viewed = loaded.filters_viewed if request.filter_viewed is None else request.filter_viewed
+    filters = request.filters.plain(*(dict.fromkeys(taken) if viewed else ()))
+    count = request.k * POOL if request.diversity else request.k
+    ranked, basis = _ranked(loaded, taken, popular, filters, count)
+    if request.diversity:
+        ranked = _diverse(loaded, ranked, request.k, request.diversity)
+    return Recommended(hits=hits(loaded, ranked[: request.k]), basis=basis, bundle=loaded.version)
+
+
+def _ranked(
+    loaded: Loaded, taken: Sequence[str], popular: Sequence[tuple[str, float]], filters: Filters, count: int
+) -> tuple[list[Ranked], Basis]:
+    vector = _recent(loaded, taken)
+    if vector is None:
+        return _popular(loaded, popular, filters, count)
+    alike = [Ranked(one.product_id, one.score) for one in loaded.index.search("", vector, count, filters, 1.0)]
+    recommender = loaded.recommender
+    known = [place for product in taken if (place := loaded.places.get(product)) is not None]
+    scores = recommender.scores(np.array(known)) if recommender is not None and known else None
+    if scores is None:
+        return alike, "text"
+    return _merged(loaded, scores, vector, alike, filters, count), "model"
+
+
+def _recent(loaded: Loaded, taken: Sequence[str]) -> Vector | None:
+    """(width,): the last products taken, by their texts; None where none of them is known."""
+    vectors = loaded.of_products(taken[-RECENT:])
+    if not len(vectors):
+        return None
+    return mean(vectors * (0.5 ** np.arange(len(vectors))[::-1, None]).astype(np.float32))
+
+
+def _merged(
+    loaded: Loaded, scores: Vector, vector: Vector, alike: Sequence[Ranked], filters: Filters, count: int
+) -> list[Ranked]:
+    """The recommender's ranking, and in it those that it does not know: products put since, or that nobody took.
+
+    Both kinds of score are standardised over the catalogue, since they are of different scales.
+    """
+    finite = np.isfinite(scores)
+    own = (scores - scores[finite].mean()) / max(float(scores[finite].std()), 1e-9)
+    some = loaded.bundle.hybrid.vectors[:: max(1, len(scores) // SAMPLE)] @ vector
+    strangers = [
+        Ranked(one.product_id, float((one.score - some.mean()) / max(float(some.std()), 1e-9)))
+        for one in alike
+        if (place := loaded.places.get(one.product_id)) is None or not finite[place]
+    ]
+    order = np.argsort(-own[finite], kind="stable")
+    places = np.flatnonzero(finite)[order]
+    admitted = _admitted(loaded, (Ranked(loaded.ids[i], float(own[i])) for i in places), filters, count)
+    return sorted([*admitted, *strangers], key=lambda one: -one.score)[:count]
+
+
+def _popular(
+    loaded: Loaded, popular: Sequence[tuple[str, float]], filters: Filters, count: int
+) -> tuple[list[Ranked], Basis]:
+    """What is taken most; before anything is, what the catalogue is about."""
+    found = _admitted(loaded, (Ranked(*one) for one in popular), filters, count)
+    if len(found) >= count:
+        return found, "popularity"
+    typical = loaded.index.search("", loaded.middle, count + len(found), filters, 1.0)
+    already = {one.product_id for one in found}
+    rest = [Ranked(one.product_id, 0.0 if found else one.score) for one in typical if one.product_id not in already]
+    return [*found, *rest][:count], "popularity" if found else "typical"
+
+
+def _admitted(loaded: Loaded, ranked: Iterable[Ranked], filters: Filters, count: int) -> list[Ranked]:
+    """The first `count` that are still sold and pass the filters."""
+    scores = {one.product_id: one.score for one in ranked}
+    return [Ranked(one, scores[one]) for one in loaded.index.passing(scores, count, filters)]
+
+
+def _diverse(loaded: Loaded, ranked: Sequence[Ranked], k: int, diversity: float) -> list[Ranked]:
+    """Scores are brought to [0, 1] first, so that they weigh against cosines."""
+    if not ranked:
+        return []
+    vectors = loaded.index.vectors([one.product_id for one in ranked])
+    scores = np.array([one.score for one in ranked], np.float32)
+    scores = (scores - scores.min()) / max(float(np.ptp(scores)), 1e-9)
+    return [ranked[i] for i in diverse(vectors, scores, k, diversity)]
+
+
+async def brands(service: Service, request: BrandsRequest) -> Brands:
+    shopper = service.shopper(request.user_id)
+    events = await history(service, shopper)
+    taken = [event.product_id for event in events] + request.history
+    async with service.answering(shopper) as loaded:
+        if request.query is not None:
+            vector = await loaded.encode(request.query)
+        else:
+            vectors = loaded.of_products(taken)
+            if not len(vectors):
+                raise Problem(404, "nothing is known of this shopper", "give a history, or send events first")
+            vector = mean(vectors)
+        found = await service.searched(lambda: loaded.brands.top(request.query or "", vector, request.k))
+        made = [Brand(name=name, score=round(score, 6), about=loaded.brands.about(name)) for name, score in found]
+        return Brands(brands=made, bundle=loaded.version)

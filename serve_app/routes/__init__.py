@@ -1,0 +1,1 @@
+"""The HTTP routes, by subject: thin, each a call of the service."""

@@ -1,0 +1,35 @@
+"""The live catalogue."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from serve_app.logs import fact
+from serve_app.routes.common import Serving, problems
+from serve_app.schemas.operations import Changed, ProductsRequest
+from synthrec.errors import UserError
+from synthrec.sources.documents import product_row
+from synthrec.sources.records import Product
+
+router = APIRouter(prefix="/v1", tags=["catalogue"], responses=problems())
+
+
+@router.post("/products")
+async def products(request: ProductsRequest, service: Serving) -> Changed:
+    """Add, replace and delete products; what is both put and deleted is deleted.
+
+    The reply comes when it is safe on disk and searchable here. Texts are cleaned as `prepare` cleans them.
+    """
+    rows = [product_row(Product.model_validate(one.model_dump())) for one in request.upsert]
+    if empty := [row["product_id"] for row in rows if not row["title"]]:
+        raise UserError(f"the title of {empty[0]!r} is empty once it is cleaned", "give it letters or digits")
+
+    def write() -> int:
+        put = service.store.put_products(rows) if rows else 0
+        deleted = service.store.delete_products(request.delete) if request.delete else 0
+        return max(put, deleted)
+
+    revision = await service.stored(write)
+    await service.follow()
+    fact(upserted=len(rows), deleted=len(request.delete))
+    return Changed(upserted=len(rows), deleted=len(request.delete), revision=revision)

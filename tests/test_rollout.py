@@ -1,0 +1,264 @@
+"""Swaps, trials and rollbacks on a running service; the guard in front of it; nothing leaks, nothing fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve_app import keys
+from serve_app.rollout import Plan, bucket
+from synthrec.client import ApiError, Client
+from synthrec.recommenders.bi_encoder import BiEncoder
+from tests import little_bundle
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+KEYS = {"read": ["read"], "write": ["write"], "all": ["read", "write", "admin"]}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, one_thread):
+    """Four versions: the second lacks half of the products, one is damaged, one was judged badly."""
+    folder, encoder = tmp_path_factory.mktemp("rollout"), BiEncoder.load("embedded")
+    little_bundle.make(folder / "one", encoder, whole=False)
+    little_bundle.make(folder / "two", encoder, little_bundle.products("KIT0"), whole=False)
+    shutil.copytree(folder / "two", folder / "torn")
+    (folder / "torn" / "vectors.npy").write_bytes(b"torn")
+    shutil.copytree(folder / "two", folder / "poor")
+    told = json.loads((folder / "poor" / "manifest.json").read_text()) | {"metrics": {"ndcg@10": {"mean": 0.1}}}
+    (folder / "poor" / "manifest.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """Keys by name, and their file."""
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    return {name: keys.add(path, name, scopes) for name, scopes in KEYS.items()}, path
+
+
+@pytest.fixture
+def api(root, held, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
+    (tmp_path / "run").mkdir()
+    home = little_bundle.home(root, run_dir=str(tmp_path / "run"))
+    where = type(home)(home.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite", str(tmp_path / "run"))
+    with little_bundle.served(where, keys=str(held[1]), poll_seconds=0.05, floor=0.5) as client:
+        yield client
+
+
+@pytest.fixture
+def shop(api, held):
+    with Client(str(api.base_url), key=held[0]["all"]) as client:
+        yield client
+
+
+def test_without_a_key_only_health_is_answered(api, held):
+    paths = api.get("/openapi.json", headers={"x-api-key": held[0]["read"]}).json()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            reply = api.request(method, path, json={} if method == "post" else None)
+            assert reply.status_code == (200 if path == "/healthz" else 401), path
+    for path in ("/docs", "/openapi.json", "/nothing"):
+        assert api.get(path).status_code == 401
+    wrong = api.get("/v1/bundle", headers={"authorization": "Bearer " + held[0]["read"][:-1] + "!"})
+    assert wrong.status_code == 401
+    assert wrong.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_key_does_what_its_scopes_say(api, held):
+    tried = {
+        "read": ("/v1/search", {"query": "pan"}),
+        "write": ("/v1/products", {"delete": []}),
+        "admin": ("/v1/admin/rollback", {}),
+    }
+    for name in ("read", "write"):
+        for scope, (path, body) in tried.items():
+            reply = api.post(path, json=body, headers={"authorization": f"Bearer {held[0][name]}"})
+            assert reply.status_code == (200 if scope == name else 403), (name, scope)
+
+
+def test_a_key_that_asks_too_often_is_told_to_wait(api, held):
+    slow = keys.add(held[1], "slow", ["read"], rate=1)
+    replies = [api.get("/v1/bundle", headers={"x-api-key": slow}) for _ in range(8)]
+    assert replies[0].status_code == 200
+    refused = [one for one in replies if one.status_code == 429]
+    assert refused
+    assert int(refused[0].headers["retry-after"]) >= 1
+    assert api.get("/v1/bundle", headers={"x-api-key": held[0]["read"]}).status_code == 200
+
+
+def test_a_swap_under_load_fails_no_request_and_a_rollback_neither(shop):
+    statuses, stop = [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            statuses.append(shop.search("pan", k=26).bundle)
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(load) for _ in range(4)]
+        time.sleep(0.3)
+        assert shop.swap("two").bundle == "two"
+        assert {hit.product_id[:4] for hit in shop.search("pan", k=26).hits} == {"KIT0"}
+        time.sleep(0.3)
+        assert shop.rollback().bundle == "one"
+        time.sleep(0.3)
+        stop.set()
+        for job in jobs:
+            job.result()
+    assert set(statuses) == {"one", "two"}
+    assert shop.bundle().version == "one"
+
+
+@pytest.mark.parametrize(
+    ("version", "words"), [("torn", "changed"), ("poor", "serve.floor is 0.5"), ("nowhere", "no bundle")]
+)
+def test_a_version_that_is_no_good_changes_nothing(shop, version, words):
+    with pytest.raises(ApiError, match=words) as refused:
+        shop.swap(version)
+    assert refused.value.status == 409
+    assert shop.bundle().version == "one"
+    assert shop.search("pan").bundle == "one"
+
+
+def test_live_products_are_in_the_version_that_is_swapped_in(shop):
+    shop.upsert([{"product_id": "NEW9", "title": "Zorblax quantum whisk"}])
+    shop.swap("two")
+    assert shop.search("zorblax whisk", k=1).hits[0].product_id == "NEW9"
+
+
+def test_a_canary_answers_its_share_of_the_shoppers_always_the_same(shop):
+    shop.swap("two", percent=40)
+    shoppers = [f"shopper {number}" for number in range(40)]
+    first = [shop.search("pan", user_id=one).bundle for one in shoppers]
+    assert [shop.search("pan", user_id=one).bundle for one in shoppers] == first
+    assert 4 < first.count("two") < 30
+    assert shop.search("pan").bundle == "one"  # who is not known takes no part
+    report = shop.rollout()
+    assert report.rollout.percent == 40
+    assert report.arms["two"].requests == 2 * first.count("two")
+    assert shop.rollback().candidate is None
+    assert {shop.search("pan", user_id=one).bundle for one in shoppers} == {"one"}
+
+
+def test_a_shadow_is_compared_and_seen_by_nobody(shop):
+    shop.swap("two", shadow=True)
+    for query in ("pan", "knife", "锅", "kettle"):
+        assert shop.search(query, user_id="anna").bundle == "one"
+    until = time.monotonic() + 10
+    while (report := shop.rollout()).compared < 4:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert 0 < report.overlap < 1  # half of the products are not in the second
+    assert report.arms["two"].requests == 4
+
+
+def test_another_replica_follows(api, root, held, tmp_path, shop):
+    """Two processes would; two services over one store are the same to it."""
+    where = little_bundle.home(root)
+    where = type(where)(where.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite")
+    with (
+        little_bundle.served(where, keys=str(held[1]), poll_seconds=0.05) as other,
+        Client(str(other.base_url), key=held[0]["all"]) as second,
+    ):
+        start = time.monotonic()
+        shop.upsert([{"product_id": "NEW9", "title": "Zorblax quantum whisk"}])
+        while second.search("zorblax whisk", k=1).hits[0].product_id != "NEW9":
+            assert time.monotonic() - start < 2
+            time.sleep(0.02)
+        shop.swap("two")
+        start = time.monotonic()
+        while second.bundle().version != "two":
+            assert time.monotonic() - start < 20
+            time.sleep(0.05)
+
+
+def test_what_administrators_do_is_on_record(shop, held, tmp_path):
+    shop.swap("two")
+    shop.forget("anna")
+    entries = [json.loads(path.read_text()) for path in sorted((tmp_path / "run" / "audit").iterdir())]
+    assert [one["what"] for one in entries] == ["swap", "forget from the store"]
+    ring = {key.id: key.name for key in keys.read(held[1])}
+    assert {ring[one["key"]] for one in entries} == {"all"}
+    assert "anna" not in str(entries)
+
+
+def test_a_full_service_sends_away_at_once_and_recovers(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
+    where = little_bundle.home(root)
+    where = type(where)(where.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite")
+    few = {"max_ongoing_requests": 1, "max_queued_requests": 2, "retry_after_seconds": 3, "timeout_seconds": 60}
+    with little_bundle.served(where, **few) as api:
+        body = {"searches": [{"query": f"pan {number}"} for number in range(8)]}
+        with ThreadPoolExecutor(16) as pool:
+            replies = list(pool.map(lambda _: api.post("/v1/search/batch", json=body), range(16)))
+        busy = [one for one in replies if one.status_code == 503]
+        assert {one.status_code for one in replies} == {200, 503}
+        assert {one.headers["retry-after"] for one in busy} == {"3"}
+        assert busy[0].json()["type"] == "urn:synthrec:problem:busy"
+        assert api.post("/v1/search", json={"query": "pan"}).status_code == 200
+
+
+def test_a_request_that_takes_too_long_is_cut_off(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
+    where = little_bundle.home(root)
+    where = type(where)(where.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite")
+    with little_bundle.served(where, timeout_seconds=0.05) as api:
+        body = {"searches": [{"query": f"pan {number}"} for number in range(64)]}
+        reply = api.post("/v1/search/batch", json=body)
+        assert (reply.status_code, reply.json()["status"]) == (504, 504)
+
+
+def test_the_client_says_how_to_mend_it(shop, api, held):
+    with pytest.raises(ApiError, match="#/k") as invalid:
+        shop.search("pan", k=1000)
+    assert invalid.value.status == 422
+    assert invalid.value.errors[0]["pointer"] == "#/k"
+    with Client(str(api.base_url)) as nobody, pytest.raises(ApiError) as refused:
+        nobody.bundle()
+    assert refused.value.status == 401
+    assert "synthrec keys add" in refused.value.hint
+    with Client("http://127.0.0.1:9", timeout=2) as nowhere, pytest.raises(ApiError, match="cannot reach"):
+        nowhere.bundle()
+
+
+def test_the_client_waits_as_it_is_told():
+    answers = [httpx.Response(503, headers={"retry-after": "0"}), httpx.Response(200, json={"status": "ready"})]
+    answers[1] = httpx.Response(200, json={"status": "ready", "bundle": "one", "products": 3})
+    with Client("http://127.0.0.1:1", transport=httpx.MockTransport(lambda request: answers.pop(0))) as client:
+        assert client.ready().products == 3
+
+
+def test_the_client_keeps_its_key_to_itself():
+    from synthrec.errors import UserError
+
+    with pytest.raises(UserError, match="unencrypted"):
+        Client("http://shop.example", key="sr_secret")
+
+
+@given(shopper=st.text(max_size=30), percent=st.floats(0, 100), version=st.text(max_size=5))
+def test_assignment_is_stable_and_grows_with_the_share(shopper, percent, version):
+    plan = Plan("a").trial(version + "b", percent, shadow=False)
+    assert plan.version(shopper) == plan.version(shopper)
+    if plan.version(shopper) != "a":
+        assert plan.trial(version + "b", min(100, percent + 1), shadow=False).version(shopper) != "a"
+    assert 0 <= bucket(version, shopper) < 100
+
+
+def test_assignment_keeps_its_share():
+    taken = [bucket("two", f"u{number}") < 10 for number in range(20_000)]
+    assert 0.09 < sum(taken) / len(taken) < 0.11
+
+
+def test_a_rollback_ends_a_trial_first_and_then_goes_back():
+    plan = Plan("a").swapped("b").trial("c", 10, shadow=False)
+    assert plan.back() == Plan("b", "a")
+    assert plan.back().back() == Plan("a", "b")
+    assert Plan("a").back() is None
