@@ -25,7 +25,7 @@ from synthrec.stores import Change
 WIDTH = 32
 NOUNS = "pan wok kettle lid knife fork 砂锅 水壶 锅 刀 lamp desk chair".split()  # noqa: SIM905
 KINDS = "red blue steel iron small large 红色 不锈钢 大 deep".split()  # noqa: SIM905
-EXACT, SIGNS = Index(exact=100_000, delta=10_000), Index(exact=0, delta=10_000)
+EXACT, CODED = Index(exact=100_000, delta=10_000), Index(exact=0, delta=10_000)
 
 
 def unit(count, seed):
@@ -85,7 +85,7 @@ def same(found, want):
 
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("weight", [None, 0.05, 0.3, 0.95, 1.0])
-@pytest.mark.parametrize(("how", "share"), [(EXACT, 1.0), (SIGNS, 0.9)])
+@pytest.mark.parametrize(("how", "share"), [(EXACT, 1.0), (CODED, 0.9)])
 def test_unchanged_it_ranks_as_evaluation_does(bundle, query, weight, how, share):
     index = LiveIndex(bundle, how)
     ids = bundle.catalogue["product_id"].to_pylist()
@@ -271,7 +271,7 @@ def passes(row, f):
     )
 
 
-@pytest.mark.parametrize("how", [EXACT, SIGNS])
+@pytest.mark.parametrize("how", [EXACT, CODED])
 def test_a_filter_lets_through_what_it_says(how):
     bundle = bundle_of([row(number) for number in range(50)], unit(50, 6))
     index, model = LiveIndex(bundle, how), Model(bundle)

@@ -39,7 +39,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, bundle: Bundle, exact: int) -> Snapshot:
-        return cls._made(bundle.catalogue, bundle.hybrid.vectors, Matrix.of(bundle.hybrid.bm25), exact)
+        return cls._made(bundle.catalogue, bundle.hybrid.vectors, Matrix.of(bundle.hybrid.bm25), exact, None)
 
     def merged(self, alive: NDArray[np.bool_], delta: Delta, exact: int) -> Snapshot:
         """One snapshot of this and the delta, of the products that are alive, shape (size + delta's,)."""
@@ -47,17 +47,17 @@ class Snapshot:
         rows = schema.table([row for row, stays in zip(delta.rows, new, strict=True) if stays], schema.CATALOGUE)
         table = pa.concat_tables([self.table.filter(pa.array(old)), rows]).combine_chunks()
         joined = np.concatenate([self.vectors[old], delta.vectors[new]])
-        return self._made(table, joined, self.words.merged(alive, delta.words), exact)
+        return self._made(table, joined, self.words.merged(alive, delta.words), exact, self.index)
 
     def row(self, place: int) -> Row:
         return row(self.table, place)
 
     @classmethod
-    def _made(cls, table: pa.Table, unit: Floats, words: Matrix, exact: int) -> Snapshot:
+    def _made(cls, table: pa.Table, unit: Floats, words: Matrix, exact: int, before: VectorIndex | None) -> Snapshot:
         table = table.combine_chunks()
         ids = table["product_id"].to_pylist()
         places = {one: place for place, one in enumerate(ids)}
-        return cls(table, ids, places, unit, vectors.build(unit, exact), words, Facets.of(table))
+        return cls(table, ids, places, unit, vectors.build(unit, exact, before), words, Facets.of(table))
 
 
 @dataclass(frozen=True)
