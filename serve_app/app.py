@@ -59,7 +59,7 @@ class Encoder:
 class Api:
     """A replica: the service, and the HTTP application around it."""
 
-    async def __init__(  # type: ignore[misc] (Ray awaits it)
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
         self, home: Home, settings: Serve, encoder: DeploymentHandle[Any] | None = None
     ) -> None:
         import torch
