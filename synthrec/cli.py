@@ -227,10 +227,13 @@ def forget(
 ) -> None:
     """Remove a shopper from the run directory for good, and list what must be made again. Resumes if killed."""
     from synthrec import custody
+    from synthrec.stages import serve
 
-    root = _pipeline(config, set_).root
-    with root.locked():
-        removed, stale = custody.forget(root, custody.pseudonym(user))
+    pipeline, who = _pipeline(config, set_), custody.pseudonym(user)
+    with pipeline.root.locked():
+        removed, stale = custody.forget(pipeline.root, who)
+    if erased := custody.forget_live(serve.store(pipeline), who):
+        console.say(f"    {erased} rows of the endpoint's store")
     for folder, count in sorted(removed.items()):
         console.say(f"    {count} rows of {folder}")
     console.say(f"    {sum(removed.values())} rows removed; `prepare` leaves this shopper out from now on")

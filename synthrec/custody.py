@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from synthrec import audit
+from synthrec import audit, stores
 from synthrec.errors import UserError
 from synthrec.privacy import Pseudonymiser, load_key
 from synthrec.storage import Folder
@@ -111,6 +111,18 @@ def forget(root: Folder, who: str) -> tuple[dict[str, int], list[str]]:
     audit.note(root, "forget", user=who, removed=removed, rebuild=stale)
     tomb.write_json(name, {"done": True, "ids": [], "said": []})
     return removed, stale
+
+
+def forget_live(url: str, who: str) -> int:
+    """Erase a shopper, by pseudonym, from the endpoint's store, which knows the shop's own ids; how many rows."""
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).expanduser().exists():
+        return 0  # nothing was ever served
+    key = Pseudonymiser(load_key())
+    store = stores.open(url)
+    try:
+        return sum(store.forget(user) for user in store.users() if who in (user, key.user(user.strip())))
+    finally:
+        store.close()
 
 
 def mine(table: pa.Table, shopper: Shopper) -> pa.Array:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ import yaml
 from conftest import TEST_KEY
 from little_shop import FAKE, PRODUCTS
 
-from synthrec import config, custody, schema
+from synthrec import config, custody, schema, stores
 from synthrec.cli import run_stages
 from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
 from synthrec.stages import prepare, synthesize
+from synthrec.stores import Event
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 ANN, BOB = "ann-4711", "bob-0815"
@@ -210,3 +212,19 @@ def test_the_audit_says_who_made_what(shop):
     assert any("synthesize" in folder for folder in told["user"]["reached"])
     assert BOB not in json.dumps(told)
     assert custody.told(pipeline.root, None)["entries"][-1]["user"] == custody.pseudonym(BOB)
+
+
+def test_the_endpoints_store_forgets_by_pseudonym(tmp_path):
+    """It holds the shop's own ids, as the API was given them; the pseudonym alone is what a resumed run has."""
+    url = f"sqlite:///{tmp_path / 'store.sqlite'}"
+    ann, now = custody.pseudonym(ANN), datetime.now(UTC)
+    assert custody.forget_live(url, ann) == 0
+    assert not (tmp_path / "store.sqlite").exists()
+    store = stores.open(url)
+    users = [ANN, f" {ANN} ", BOB]
+    store.add_events([Event(str(n), user, "k1", "view", now) for n, user in enumerate(users)])
+    store.add_feedback([{"user_id": ANN, "text": "no"}, {"user_id": BOB}])
+    assert custody.forget_live(url, ann) == 3
+    assert store.users() == [BOB]
+    assert len(store.history(BOB, 9)) == len(store.feedback(0, 9)) == 1
+    store.close()

@@ -55,8 +55,12 @@ def home(pipeline: Pipeline) -> Home:
         raise UserError("there is no bundle made with these settings", "run `synthrec run` with the same config first")
     folder = pipeline.folder("package").local.resolve()
     run_dir = folder.parent.parent
-    store = pipeline.config.serve.store or f"sqlite:///{run_dir / 'serve' / 'store.sqlite'}"
-    return Home(str(folder.parent), folder.name, store, str(run_dir))
+    return Home(str(folder.parent), folder.name, store(pipeline), str(run_dir))
+
+
+def store(pipeline: Pipeline) -> str:
+    """The URL of the store of events and live products."""
+    return pipeline.config.serve.store or f"sqlite:///{pipeline.root.local.resolve() / 'serve' / 'store.sqlite'}"
 
 
 @contextmanager
