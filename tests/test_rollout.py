@@ -12,9 +12,11 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from serve_app import keys
 from serve_app.rollout import Plan, bucket
+from synthrec.cli import app
 from synthrec.client import ApiError, Client
 from synthrec.recommenders.bi_encoder import BiEncoder
 from tests import little_bundle
@@ -188,6 +190,20 @@ def test_what_administrators_do_is_on_record(shop, held, tmp_path):
     ring = {key.id: key.name for key in keys.read(held[1])}
     assert {ring[one["key"]] for one in entries} == {"all"}
     assert "anna" not in str(entries)
+
+
+def test_the_command_line_shows_swaps_and_rolls_back(api, held):
+    def run(*words):
+        told = CliRunner().invoke(
+            app, ["bundle", *words, "--url", str(api.base_url)], env={"SYNTHREC_API_KEY": held[0]["all"]}
+        )
+        assert told.exit_code == 0, told.output
+        return json.loads(told.output)
+
+    assert run("show")["version"] == "one"
+    assert run("swap", "two", "--percent", "10")["candidate"] == "two"
+    assert run("report")["rollout"]["percent"] == 10
+    assert run("rollback")["candidate"] is None
 
 
 def test_a_full_service_sends_away_at_once_and_recovers(root, tmp_path, monkeypatch):
