@@ -1,0 +1,39 @@
+"""Recommenders ready to serve score as the models that they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from synthrec.recommenders import ready
+from synthrec.recommenders.base import Cases
+from synthrec.recommenders.graph import LightGCN
+from synthrec.recommenders.sequential import Sequential, Shape
+
+HISTORY = np.array([3, 1, 4])
+KNOWN = np.arange(12) < 10
+
+
+def graph():
+    taken = [np.arange(i, i + 3) for i in range(8)]
+    return LightGCN.of(taken, 12, width=8, layers=2)
+
+
+def sequential():
+    return Sequential(KNOWN, Shape(width=8, longest=5, dropout=0.0))
+
+
+@pytest.mark.parametrize(("name", "model"), [("graph", graph()), ("sequential", sequential())])
+def test_they_score_as_the_model_does(name, model, tmp_path):
+    model.save(tmp_path)
+    # Shopper 99 is not in the graph: known by history alone, as all are who are served.
+    expected = model.scores(Cases(np.array([99]), [HISTORY], [HISTORY[:1]]))[0]
+    found = ready.load(name, tmp_path).scores(HISTORY)
+    assert np.isneginf(found).tolist() == (~KNOWN).tolist()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "model"), [("graph", graph()), ("sequential", sequential())])
+def test_an_empty_history_tells_nothing(name, model, tmp_path):
+    model.save(tmp_path)
+    assert ready.load(name, tmp_path).scores(np.zeros(0, np.int64)) is None
