@@ -147,14 +147,14 @@ def _rank(given: argparse.Namespace) -> None:
     import torch
     from accelerate import Accelerator
 
-    from synthrec.recommenders.bi_encoder import BiEncoder, Objective
+    from synthrec.recommenders.bi_encoder import BiEncoder, Contrast, Objective
     from synthrec.training import loop
     from synthrec.training.distributed import gather
 
     torch.set_num_threads(1)
     rows = json.loads(Path(given.pairs).read_text(encoding="utf-8"))
     accelerator = Accelerator(cpu=True)
-    objective = Objective(BiEncoder.load(given.encoder, QUERY_TOKENS, PRODUCT_TOKENS), TEMPERATURE, gather)
+    objective = Objective(BiEncoder.load(given.encoder, QUERY_TOKENS, PRODUCT_TOKENS), Contrast(TEMPERATURE), gather)
     groups = objective.parameter_groups()
     model: Any = accelerator.prepare_model(objective)
     used = given.batch * (given.steps + WARM) * given.ranks

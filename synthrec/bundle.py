@@ -3,6 +3,10 @@
 manifest.json      format, lineage, metrics, fusion weights, sha256 of every file
 model/             the encoder (JSON, and safetensors or an ONNX graph)
 recommender/       the recommender of the next product, where one was trained and won (safetensors, JSON)
+reranker/          the cross-encoder, where one was trained (safetensors, JSON)
+classifier/        heads that tell sentiment, intent and the like, where the run had such labels (safetensors, JSON)
+replies/           past replies by what they answered, where the shop gave dialogues (npy, JSON)
+brands/            brands by their profiles and products, where products have brands (npy, JSON)
 catalogue.parquet  products in order of position
 vectors.npy        unit vectors, float32, (products, width)
 bm25/              the lexical index (npy, JSON)
@@ -13,8 +17,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +29,19 @@ from synthrec.errors import UserError
 from synthrec.retrieval.bm25 import BM25
 from synthrec.retrieval.hybrid import Hybrid, Scores
 
+if TYPE_CHECKING:
+    from synthrec.recommenders.brands import Brands
+    from synthrec.recommenders.classifier import Classifier
+    from synthrec.recommenders.cross_encoder import CrossEncoder
+    from synthrec.recommenders.replies import Replies
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle."""
+    """An opened bundle. What not every bundle has is None where it is not there, and loaded when it is first used."""
 
     path: Path
     manifest: dict[str, Any]
@@ -40,6 +51,34 @@ class Bundle:
     @property
     def model(self) -> str:
         return str(self.path / "model")
+
+    @cached_property
+    def reranker(self) -> CrossEncoder | None:
+        from synthrec.recommenders.cross_encoder import CrossEncoder
+
+        return CrossEncoder.load(str(found)) if (found := self._part("reranker")) else None
+
+    @cached_property
+    def classifier(self) -> Classifier | None:
+        from synthrec.recommenders.classifier import Classifier
+
+        return Classifier.load(found) if (found := self._part("classifier")) else None
+
+    @cached_property
+    def replies(self) -> Replies | None:
+        from synthrec.recommenders.replies import Replies
+
+        return Replies.load(found) if (found := self._part("replies")) else None
+
+    @cached_property
+    def brands(self) -> Brands | None:
+        from synthrec.recommenders.brands import Brands
+
+        return Brands.load(found) if (found := self._part("brands")) else None
+
+    def _part(self, name: str) -> Path | None:
+        folder = self.path / name
+        return folder if folder.is_dir() else None
 
 
 def write(folder: Path, catalogue: pa.Table, vectors: Scores, bm25: BM25, manifest: dict[str, Any]) -> dict[str, Any]:

@@ -33,14 +33,26 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", help="overri
 
 def stages(config: Config) -> tuple[Stage, ...]:
     """In order. Recommenders of the next product are trained and judged where the config names some."""
-    from synthrec.stages import curate, evaluate, evaluate_next, package, prepare, synthesize, train, train_next
+    from synthrec.stages import (  # fmt: skip
+        curate,
+        evaluate,
+        evaluate_next,
+        package,
+        prepare,
+        synthesize,
+        train,
+        train_labels,
+        train_next,
+    )
 
-    models = config.recommend.models
-    found = [module.STAGE for module in (prepare, synthesize, curate, train)]
+    beside, models = config.train.models, config.recommend.models
+    found = [module.STAGE for module in (prepare, synthesize, curate)]
+    found += [train_labels.stage(name) for name in beside]  # first: the cross-encoder may teach the bi-encoder
+    found.append(train.stage(config))
     found += [train_next.stage(name) for name in models]
     found.append(evaluate.STAGE)
     found += [evaluate_next.stage(models)] if models else []
-    return (*found, package.stage(models))
+    return (*found, package.stage(config))
 
 
 def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
@@ -93,18 +105,21 @@ def train(
     config: ConfigFile,
     set_: Overrides = None,
     recommender: Annotated[
-        str | None, typer.Option(help="this one only: bi_encoder, or one of recommend.models")
+        str | None, typer.Option(help="this one only: bi_encoder, or one of train.models or recommend.models")
     ] = None,
 ) -> None:
     """Train the recommenders with Ray Train (DDP). Each resumes from its last checkpoint."""
     settings = load(config, set_)
-    names = {"bi_encoder": "train"} | {name: f"train_{name}" for name in settings.recommend.models}
+    others = (*settings.train.models, *settings.recommend.models)
+    names = {name: f"train_{name}" for name in others} | {"bi_encoder": "train"}
     if recommender is not None and recommender not in names:
         raise UserError(
             f"this config trains no recommender '{recommender}'",
-            f"it trains {', '.join(names)}; add others with --set 'recommend.models=[sequential, graph]'",
+            f"it trains {', '.join(names)}; add others with --set 'recommend.models=[sequential, graph]' or "
+            "--set 'train.models=[cross_encoder, classifier]'",
         )
-    run_stages(settings, list(names.values()) if recommender is None else [names[recommender]])
+    wanted = set(names.values()) if recommender is None else {names[recommender]}
+    run_stages(settings, [stage.name for stage in stages(settings) if stage.name in wanted])
 
 
 @app.command()

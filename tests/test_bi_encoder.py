@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from tiny_models import bert
 
-from synthrec.recommenders.bi_encoder import BiEncoder, info_nce
+from synthrec.errors import UserError
+from synthrec.recommenders.bi_encoder import BiEncoder, Contrast, Objective, info_nce
 
 TEXTS = [
     "red kettle",
@@ -51,6 +55,87 @@ def same(a, b):
 
 
 # The loss.
+
+
+ROWS = {
+    "query": ["pan for eggs", "hot water", "soup at school", "pan for a big fish"],
+    "product": ["Ceramic frying pan for eggs and pancakes", "Red kettle, 1.5 litres", "Food flask", "Fish pan, 38 cm"],
+    "group": ["a", "b", "c", "d"],
+}
+
+
+def learnt(chunk_tokens, train, **how):
+    """(the loss, the gradients, tokens of each pass through the layers, passes on the way back) of one step."""
+    own = BiEncoder.load("embedded")
+    own.chunk_tokens = chunk_tokens
+    own.train(train)
+    cells = []
+    own.backbone.encoder.register_forward_pre_hook(lambda module, given: cells.append(given[0].shape[:2].numel()))
+    torch.manual_seed(3)
+    value = Objective(own, Contrast(**how), lambda mine: mine)(ROWS)
+    passes = len(cells)
+    value.backward()
+    grads = {name: weight.grad for name, weight in own.named_parameters() if weight.grad is not None}
+    return float(value.detach()), grads, cells, len(cells) - passes
+
+
+def test_chunks_come_to_the_gradients_of_the_whole_batch():
+    """GradCache: activations of a chunk at a time, each computed again on the way back."""
+    value, grads, cells, again = learnt(0, train=False)
+    chunked, same_grads, few, more = learnt(24, train=False)
+    assert (len(cells), again) == (1, 0)
+    assert max(few) <= 24 < max(cells)
+    assert more == len(few) / 2 > 1
+    assert chunked == pytest.approx(value, abs=1e-5)
+    assert max(float(one.abs().max()) for one in grads.values()) > 1e-2
+    assert grads.keys() == same_grads.keys()
+    for name, one in grads.items():
+        torch.testing.assert_close(same_grads[name], one, rtol=0, atol=1e-5)
+
+
+def test_vectors_learnt_by_their_beginnings_rank_when_they_are_cut():
+    """Of a small encoder, trained on queries that share no word with their products."""
+    texts = [f"{a}{b}{a}" for a in "abcd" for b in "wxyz"]
+    asked = [f"{a.upper()}{b.upper()}" for a in "abcd" for b in "wxyz"]
+    found = {widths: _first_places(asked, texts, widths) for widths in ((), (4,))}
+    assert found[4,][32] == 1.0
+    assert found[4,][4] > 0.9 > found[()][4]
+
+
+def _first_places(asked, texts, widths):
+    """Width -> share of the queries that find their product first with vectors cut to it."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = BiEncoder.load(str(bert(Path(folder), [*texts, *asked])))
+    objective = Objective(own, Contrast(0.05, matryoshka=widths), lambda mine: mine, (5e-3, 5e-3))
+    batch = {"query": asked, "product": texts, "group": texts}
+    optimizer = torch.optim.AdamW(objective.parameter_groups())
+    own.eval()  # no dropout: few steps are to do
+    for _ in range(60):
+        optimizer.zero_grad()
+        objective(batch).backward()
+        optimizer.step()
+    queries, products = own.encode(asked, query=True), own.encode(texts)
+    found = {}
+    for width in (4, 32):
+        cut = [v[:, :width] / np.linalg.norm(v[:, :width], axis=1, keepdims=True) for v in (queries, products)]
+        found[width] = float(np.mean((cut[0] @ cut[1].T).argmax(1) == np.arange(len(asked))))
+    return found
+
+
+def test_a_width_that_vectors_do_not_have_is_told(tmp_path):
+    bert(tmp_path, TEXTS)
+    settings = {"chunk_tokens": 0, "learning_rate": 1e-3, "embedding_rate": 1e-3, "matryoshka": (16, 64)}
+    with pytest.raises(UserError, match="vectors of 32 values cannot be cut to 64"):
+        Objective.start(tmp_path, settings, lambda mine: mine)
+
+
+def test_a_negative_that_looks_too_good_is_left_out():
+    queries = torch.tensor([[1.0, 0.0]])
+    products = torch.tensor([[0.8, 0.6], [0.79, -0.61], [0.6, 0.8]])
+    own, every = torch.tensor([1]), torch.tensor([1, 2, 3])
+    near = float(info_nce(queries, products, own, every, 0.05, share=0.95))
+    assert near == pytest.approx(np.log1p(np.exp((0.6 - 0.8) / 0.05)), abs=1e-5)
+    assert float(info_nce(queries, products, own, every, 0.05)) > 0.5
 
 
 def by_hand(queries, products, groups, all_groups, temperature):
@@ -120,7 +205,7 @@ def test_the_model_learns_from_text_and_an_id_names_the_same_group_on_every_rank
 
     encoder.train()
     encoder.zero_grad()
-    loss = encoder.loss(batch, gather, 0.05)
+    loss = encoder.loss(batch, gather, Contrast(0.05))
     loss.backward()
     products, groups = gathered
     assert products.shape == (3, encoder.width)

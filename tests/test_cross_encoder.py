@@ -30,11 +30,10 @@ def grade(query, text):
 
 
 def batch_of(pairs):
-    return {
-        "query": [q for q, _ in pairs],
-        "product": [p for _, p in pairs],
-        "grades": [SURE[grade(*one)] for one in pairs],
-    }
+    """A row a query, with its products."""
+    of = {query: [text for q, text in pairs if q == query] for query, _ in pairs}
+    grades = [[SURE[grade(query, text)] for text in texts] for query, texts in of.items()]
+    return {"query": list(of), "products": list(of.values()), "grades": grades}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,9 +45,8 @@ def base(tmp_path_factory):
 
 
 def trained(base, rank_weight, epochs=100):
-    objective = recommenders.objective("cross_encoder").start(
-        base, {"learning_rate": 3e-3, "rank_weight": rank_weight}, gather
-    )
+    settings = {"learning_rate": 3e-3, "embedding_rate": 3e-3, "rank_weight": rank_weight}
+    objective = recommenders.objective("cross_encoder").start(base, settings, gather)
     rows = PAIRS
     plan = loop.Plan(len(rows), batch_size=16, epochs=epochs, warmup=0.1, seed=1)
     losses = []
@@ -113,7 +111,7 @@ def test_soft_labels_are_its_loss(base):
 def test_saved_and_loaded_it_scores_the_same_and_no_pickle_is_left(learnt, tmp_path):
     encoder, _ = learnt
     before, encoder.longest = encoder.longest, 9
-    Objective(encoder, 1e-3).save(tmp_path)
+    Objective(encoder).save(tmp_path)
     encoder.longest, again = before, CrossEncoder.load(str(tmp_path))
     assert again.longest == 9
     np.testing.assert_allclose(again.scores(PAIRS[:20]), encoder.scores(PAIRS[:20]), atol=1e-6)

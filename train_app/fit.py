@@ -132,7 +132,11 @@ def _validation(job: Job, objective: Any) -> Callable[[], float]:
 
 
 def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Result:
-    """Train to the end, through failures of workers, and from the last checkpoint of such a run in `work`."""
+    """Train to the end, through failures of workers, and from the last checkpoint of such a run in `work`.
+
+    Raises:
+        Exception: what made training fail, if it failed more often than `max_failures`.
+    """
     storage, path = work
     run = Folder(storage, f"{path}/{job.recommender}")
     if not resumable(run):
@@ -157,11 +161,14 @@ def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Res
         watcher = threading.Thread(target=_watch, args=(ticker, meter, stop), daemon=True)
         watcher.start()
         try:
-            return trainer.fit()
+            result = trainer.fit()
         finally:
             stop.set()
             watcher.join()
             _show(ticker, meter)
+    if result.error:
+        raise result.error
+    return result
 
 
 def _keep(job: Job) -> ray_train.CheckpointConfig:

@@ -32,8 +32,8 @@ from synthrec import console
 from synthrec.cli import run_stages, stages
 from synthrec.config import load
 from synthrec.pipeline import Pipeline
-from synthrec.stages import train
 from synthrec.storage import Folder
+from synthrec.training.pairs import PAIR, training_pairs
 
 AGAIN = "as configured, other seeds"  # the same labels: what luck alone is worth
 Train = Callable[[downstream.Shop, pa.Table, int], dict[str, Any]]
@@ -68,7 +68,7 @@ class Bench:
     def _curate(self, pipeline: Pipeline) -> dict[str, Any]:
         prepared, labels = pipeline.folder("prepare"), pipeline.folder("synthesize") / "labels"
         kept = here.curate(pipeline.config, prepared, labels, self.folder / "learnt", self.known)
-        pairs = train.training_pairs(pipeline.config.train, prepared, kept)
+        pairs = training_pairs(pipeline.config.train, prepared, kept)
         name = hashlib.sha256(json.dumps(pairs.to_pydict()).encode()).hexdigest()[:12]
         (self.folder / "pairs" / name).write_table("pairs.parquet", pairs)
         counts = Counter(row["task"] for row in kept)
@@ -78,11 +78,11 @@ class Bench:
         """What one training on these pairs gives."""
         settings = json.dumps(shop.config.train.model_dump(), sort_keys=True)
         name = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        table = (self.folder / "pairs" / pairs).read_table(train.PAIR)
+        table = (self.folder / "pairs" / pairs).read_table(PAIR)
         return self.once(f"trained/{pairs}-{name}-{seed}.json", lambda: fit(shop, table, seed))
 
     def expanded(self, pairs: str, shop: downstream.Shop) -> list[float]:
-        table = (self.folder / "pairs" / pairs).read_table(train.PAIR)
+        table = (self.folder / "pairs" / pairs).read_table(PAIR)
         found: list[float] = self.once(f"expanded/{pairs}.json", lambda: downstream.expanded(shop, table))
         return found
 

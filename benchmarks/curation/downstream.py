@@ -62,13 +62,13 @@ def fine_tuned(shop: Shop, pairs: pa.Table, seed: int) -> dict[str, Any]:
     import torch
     from accelerate import Accelerator
 
-    from synthrec.recommenders.bi_encoder import BiEncoder, Objective
+    from synthrec.recommenders.bi_encoder import BiEncoder, Contrast, Objective
 
     own, start = shop.config.train, time.monotonic()
     encoder = BiEncoder.load(own.encoder, own.max_query_tokens, own.max_product_tokens)
     added = encoder.extend_vocabulary(shop.corpus) if own.extend_vocabulary else 0
     rates = (own.learning_rate, own.new_token_learning_rate if added else own.learning_rate)
-    objective = Objective(encoder, own.temperature, lambda mine: mine, rates)
+    objective = Objective(encoder, Contrast(own.temperature), lambda mine: mine, rates)
     fast = own.precision == "bfloat16" or (own.precision == "auto" and models.fast_dtype("cpu") == "bfloat16")
     accelerator = Accelerator(cpu=True, mixed_precision="bf16" if fast else "no")
     model: Any = accelerator.prepare_model(objective)

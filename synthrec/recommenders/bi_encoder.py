@@ -1,7 +1,7 @@
 """Bi-encoder: queries and products as unit vectors of one transformer; their dot product is the score.
 
 Trained with InfoNCE over in-batch negatives (van den Oord et al. 2018; for retrieval Karpukhin et al. 2020), gathered
-across ranks with their gradients. Knows nothing of Ray.
+across ranks with their gradients, and over hard ones where the pairs bring some. Knows nothing of Ray.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,40 @@ from synthrec import models
 from synthrec.errors import UserError
 from synthrec.recommenders.base import Batch, Gather
 from synthrec.recommenders.lengths import bucketed, padded
+from synthrec.recommenders.losses import false_negatives, margin_mse, matryoshka, recomputed
 
 # Tokens that go through the layers at once, padding counted: what fits a core's cache; enough to fill a GPU.
 CELLS, GPU_CELLS = 512, 16_384
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """What the bi-encoder learns from a batch.
+
+    Attributes:
+        temperature: of InfoNCE.
+        false_negatives: a negative that scores above this share of the query's own product is left out of the softmax;
+            None: none is.
+        matryoshka: widths, besides the whole one, to which vectors may be cut later.
+        distil: weight of the margins that a cross-encoder sees between the product and the pair's hard negatives.
+    """
+
+    temperature: float = 0.05
+    false_negatives: float | None = None
+    matryoshka: tuple[int, ...] = ()
+    distil: float = 0.0
+
+
 class BiEncoder(nn.Module):
+    """`chunk_tokens`: while it learns, activations of so many tokens at a time are in memory; 0: all are kept."""
+
     def __init__(self, backbone: Any, tokenizer: Any, query_tokens: int = 32, product_tokens: int = 96) -> None:
         super().__init__()
         self.backbone = backbone
         self.tokenizer = tokenizer
         self.query_tokens, self.product_tokens = query_tokens, product_tokens
+        self.chunk_tokens = 0
 
     @classmethod
     def load(cls, name: str, query_tokens: int = 32, product_tokens: int = 96) -> BiEncoder:
@@ -95,7 +119,10 @@ class BiEncoder(nn.Module):
         """
         read = [ids for texts, longest in sides for ids in self._read(texts, longest)]
         device = self.backbone.device
-        buckets = list(bucketed([len(ids) for ids in read], CELLS if device.type == "cpu" else GPU_CELLS))
+        chunked = self.chunk_tokens > 0 and torch.is_grad_enabled()
+        most = self.chunk_tokens if chunked else CELLS if device.type == "cpu" else GPU_CELLS
+        layers = partial(recomputed, self._pooled) if chunked else self._pooled
+        buckets = list(bucketed([len(ids) for ids in read], most))
         batches = [padded([read[i] for i in rows], self.tokenizer.pad_token_id) for rows in buckets]
         # One look-up for all of them: the gradient of each would be as large as the whole table.
         table = self.backbone.get_input_embeddings()
@@ -103,13 +130,16 @@ class BiEncoder(nn.Module):
         parts = []
         for (_, mask), tokens in zip(batches, found.split([ids.size for ids, _ in batches]), strict=True):
             embedded = tokens.view(*mask.shape, -1)
-            parts.append(self.pooled(inputs_embeds=embedded, attention_mask=torch.from_numpy(mask).to(device)))
+            parts.append(layers(torch.from_numpy(mask).to(device), embedded))
         order = torch.from_numpy(np.argsort(np.concatenate(buckets))).to(device)
         return torch.cat(parts)[order]
 
     def _read(self, texts: Sequence[str], longest: int) -> list[list[int]]:
         found: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]
         return found
+
+    def _pooled(self, mask: Tensor, embedded: Tensor) -> Tensor:
+        return self.pooled(mask, inputs_embeds=embedded)
 
     def pooled(self, attention_mask: Tensor, **given: Tensor) -> Tensor:
         """Unit vectors of padded texts, given as `input_ids` or `inputs_embeds`; the mask is (texts, tokens)."""
@@ -145,19 +175,29 @@ class BiEncoder(nn.Module):
     def width(self) -> int:
         return int(self.backbone.config.hidden_size)
 
-    def loss(self, batch: Batch, gather: Gather, temperature: float) -> Tensor:
-        """InfoNCE of this rank's queries against the products of all ranks.
+    def loss(self, batch: Batch, gather: Gather, how: Contrast) -> Tensor:
+        """InfoNCE of this rank's queries against the products and hard negatives of all ranks.
 
         Args:
             batch: `query`, `product` (texts) and `group` (ids: pairs of one product are no negatives of each other).
+                With hard negatives also `negatives` and `negative_groups`, of each row a list, all of one length; to
+                distil, `teacher`: of each row a cross-encoder's scores of its product and of these.
             gather: concatenates a tensor over ranks, in rank order, keeping gradients.
         """
+        count = len(batch["query"])
+        hard = [text for row in batch.get("negatives", ()) for text in row]
         # One pass for both sides: DistributedDataParallel expects one forward a step.
-        both = self((batch["query"], self.query_tokens), (batch["product"], self.product_tokens))
-        queries, products = both.split(len(batch["query"]))
-        groups = torch.tensor([_group_number(g) for g in batch["group"]], device=queries.device)
+        both = self((batch["query"], self.query_tokens), ([*batch["product"], *hard], self.product_tokens))
+        queries, products = both.split([count, count + len(hard)])
+        ids = [*batch["group"], *(group for row in batch.get("negative_groups", ()) for group in row)]
+        groups = torch.tensor([_group_number(one) for one in ids], device=queries.device)
         all_products, all_groups = gather(products), gather(groups)
-        return info_nce(queries, all_products, groups, all_groups, temperature)
+
+        def contrast(some: Tensor, others: Tensor) -> Tensor:
+            return info_nce(some, others, groups[:count], all_groups, how.temperature, how.false_negatives)
+
+        value = matryoshka(contrast, queries, all_products, (*how.matryoshka, products.shape[1]))
+        return value + how.distil * _margins(queries, products, batch["teacher"]) if how.distil else value
 
     def parameter_groups(self, learning_rate: float, embedding_rate: float) -> list[dict[str, Any]]:
         """Token embeddings get their own rate where characters were added: those start unlearnt."""
@@ -170,20 +210,29 @@ class Objective(nn.Module):
     """What DistributedDataParallel wraps: its forward is the loss, so that gradients meet where DDP expects them."""
 
     def __init__(
-        self, encoder: BiEncoder, temperature: float, gather: Gather, rates: tuple[float, float] = (5e-5, 5e-5)
+        self, encoder: BiEncoder, how: Contrast, gather: Gather, rates: tuple[float, float] = (5e-5, 5e-5)
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.temperature, self.gather, self.rates = temperature, gather, rates
+        self.how, self.gather, self.rates = how, gather, rates
 
     @classmethod
     def start(cls, folder: Path, settings: dict[str, Any], gather: Gather) -> Objective:
-        """`settings`: temperature, learning_rate, and embedding_rate for the token embeddings."""
-        rates = (settings["learning_rate"], settings["embedding_rate"])
-        return cls(BiEncoder.load(str(folder)), settings["temperature"], gather, rates)
+        """`settings`: those of `Contrast`, chunk_tokens, learning_rate, and embedding_rate for the token embeddings."""
+        own = dict(settings)
+        rates = (own.pop("learning_rate"), own.pop("embedding_rate"))
+        encoder = BiEncoder.load(str(folder))
+        encoder.chunk_tokens = own.pop("chunk_tokens")
+        how = Contrast(**own)
+        if wrong := [width for width in how.matryoshka if width >= encoder.width]:
+            raise UserError(
+                f"train.matryoshka: vectors of {encoder.width} values cannot be cut to {wrong[0]}",
+                "give smaller widths",
+            )
+        return cls(encoder, how, gather, rates)
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.encoder.loss(batch, self.gather, self.temperature)
+        return self.encoder.loss(batch, self.gather, self.how)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return self.encoder.parameter_groups(*self.rates)
@@ -192,20 +241,43 @@ class Objective(nn.Module):
         self.encoder.save(folder)
 
 
-def info_nce(queries: Tensor, products: Tensor, groups: Tensor, all_groups: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    queries: Tensor,
+    products: Tensor,
+    groups: Tensor,
+    all_groups: Tensor,
+    temperature: float,
+    share: float | None = None,
+) -> Tensor:
     """Cross-entropy of each query's own product against all others that are not of its group.
 
     Args:
         queries: (b, d) of this rank; products: (n, d) of all ranks.
         groups: (b,) and all_groups: (n,) numbers of the products. A query's own product is the first of its group:
             pairs of one product hold its whole text or, with the title for a query, the rest of it; any is right.
+        share: negatives above this share of the own product's score are left out, see `losses.false_negatives`.
     """
     with torch.autocast(queries.device.type, enabled=False):  # a small temperature enlarges bfloat16's rounding
         logits = queries.float() @ products.float().T / temperature
     same = groups[:, None] == all_groups[None, :]
     own = same.int().argmax(1)
     hidden = same & ~nn.functional.one_hot(own, len(all_groups)).bool()
+    if share is not None:
+        hidden |= false_negatives(logits.detach(), own, share)
     return nn.functional.cross_entropy(logits.masked_fill(hidden, -torch.inf), own)
+
+
+def _margins(queries: Tensor, products: Tensor, teacher: list[list[float]]) -> Tensor:
+    """How far the margins between each query's product and its hard negatives are from the teacher's.
+
+    Args:
+        products: (b + b * k, d), each query's own, then the k hard negatives of each.
+        teacher: of each query 1 + k scores, those of the same products.
+    """
+    own, hard = products.split([len(queries), len(products) - len(queries)])
+    scores = (queries[:, None] * hard.view(len(queries), -1, hard.shape[1])).sum(2)
+    wanted = torch.tensor(teacher, dtype=scores.dtype, device=scores.device)
+    return margin_mse((queries * own).sum(1, keepdim=True), scores, wanted[:, :1], wanted[:, 1:])
 
 
 def _group_number(group: str) -> int:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from synthrec.recommenders.base import Gather
-from synthrec.recommenders.features import Features
+from synthrec.recommenders.features import Features, ngrams
 
 WEIGHTS, SHAPE = "classifier.safetensors", "classifier.json"
 
@@ -134,6 +134,10 @@ class Classifier(nn.Module):
             name: np.concatenate(parts) if parts else np.zeros((0, len(self.tasks[name])), np.float32)
             for name, parts in found.items()
         }
+
+    def of_texts(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """`predict` for texts, where hashed n-grams are all that the classifier reads."""
+        return self.predict(Features(ngrams=ngrams(texts, buckets=int(self.shape["buckets"]))))
 
     def save(self, folder: Path) -> None:
         save_file({name: one.contiguous() for name, one in self.state_dict().items()}, folder / WEIGHTS)

@@ -114,23 +114,33 @@ class CrossEncoder(nn.Module):
 
 
 class Objective(nn.Module):
-    """What DistributedDataParallel wraps: its forward is the loss."""
+    """What DistributedDataParallel wraps: its forward is the loss. A row holds a `query`, its `products` (texts) and
+    their `grades`, so that products of one query meet in a batch."""
 
-    def __init__(self, encoder: CrossEncoder, learning_rate: float, rank_weight: float = 0.0) -> None:
+    def __init__(
+        self, encoder: CrossEncoder, rates: tuple[float, float] = (5e-5, 5e-5), rank_weight: float = 0.0
+    ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.learning_rate, self.rank_weight = learning_rate, rank_weight
+        self.rates, self.rank_weight = rates, rank_weight
 
     @classmethod
     def start(cls, folder: Path, settings: dict[str, Any], gather: Gather) -> Objective:
-        """`settings`: learning_rate, rank_weight. Nothing is gathered: pairs are judged alone."""
-        return cls(CrossEncoder.load(str(folder)), settings["learning_rate"], settings["rank_weight"])
+        """`settings`: learning_rate, embedding_rate for the token embeddings, rank_weight. Nothing is gathered: pairs
+        are judged alone."""
+        rates = (settings["learning_rate"], settings["embedding_rate"])
+        return cls(CrossEncoder.load(str(folder)), rates, settings["rank_weight"])
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.encoder.loss(batch, self.rank_weight)
+        queries = [query for query, some in zip(batch["query"], batch["products"], strict=True) for _ in some]
+        flat = {name: [one for some in batch[name] for one in some] for name in ("products", "grades")}
+        pairs = {"query": queries, "product": flat["products"], "grades": flat["grades"]}
+        return self.encoder.loss(pairs, self.rank_weight)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": self.learning_rate}]
+        embedding = self.encoder.backbone.get_input_embeddings().weight
+        rest = [p for p in self.parameters() if p is not embedding and p.requires_grad]
+        return [{"params": rest, "lr": self.rates[0]}, {"params": [embedding], "lr": self.rates[1]}]
 
     def save(self, folder: Path) -> None:
         self.encoder.save(folder)

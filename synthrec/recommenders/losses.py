@@ -13,7 +13,8 @@ def margin_mse(wanted: Tensor, other: Tensor, teacher_wanted: Tensor, teacher_ot
     """Distils a cross-encoder: the student learns the teacher's margin, not its scale (Hofstätter et al. 2020).
 
     Args:
-        wanted, other: the student's scores of two products for one query, shape (b,); the teacher's likewise.
+        wanted, other: the student's scores of two products for one query, shape (b,), or (b, 1) and (b, k) where each
+            query has several others; the teacher's likewise.
     """
     return nn.functional.mse_loss(wanted - other, teacher_wanted - teacher_other)
 
@@ -62,11 +63,11 @@ def matryoshka(
     return torch.stack([loss(cut(queries, width), cut(products, width)) for width in widths]).mean()
 
 
-def in_chunks(encode: Callable[[list[str]], Tensor], texts: Sequence[str], size: int) -> Tensor:
-    """Vectors of all texts, with the activations of `size` texts at a time in memory.
+def recomputed(encode: Callable[..., Tensor], *given: Tensor) -> Tensor:
+    """`encode(*given)` whose activations are not kept: going back computes them again, dropout included.
 
-    Gradients are those of one pass, dropout included, for a second forward pass: what GradCache does (Gao et al. 2021),
-    by autograd's own recomputation, so that the loss of a large batch is still one tensor for DDP to go back from.
+    A large batch encoded part by part so needs the memory of one part, and its gradients are those of one pass: what
+    GradCache does (Gao et al. 2021), by autograd's own recomputation, so that the loss of the whole batch is still one
+    tensor for DDP to go back from.
     """
-    parts = [list(texts[start : start + size]) for start in range(0, len(texts), size)]
-    return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
+    return checkpoint(encode, *given, use_reentrant=False)  # type: ignore[no-any-return]

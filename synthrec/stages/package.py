@@ -20,11 +20,12 @@ from synthrec.evaluation.compressed import Judge, Judged
 from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.retrieval.bm25 import BM25
-from synthrec.stages import evaluate
+from synthrec.stages import evaluate, parts
 
 
 def settings(config: Config) -> Any:
-    return [bundle.FORMAT, config.recommend.models, config.package.model_dump()]
+    models = [config.recommend.models, config.train.models]
+    return [bundle.FORMAT, models, config.package.model_dump(), config.storage.encrypt]
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def run(context: Context) -> dict[str, Any]:
     shutil.rmtree(folder / "model", ignore_errors=True)
     encoder, judged = _encoder(context, catalogue, index, winner["weights"], folder / "model")
     recommender = _recommender(context, folder)
+    answers = parts.write(context, catalogue, judged.vectors, folder)
     measured = tuned["test"]["systems"][winner["system"]] if tuned["test"] else {}
     if measured and encoder["kind"] != "float32":
         measured = evaluate.told_of(judged.test, context.config)
@@ -53,6 +55,7 @@ def run(context: Context) -> dict[str, Any]:
             "weights": judged.weights,
             "encoder": encoder,
             "recommender": recommender,
+            "parts": answers,
             "metrics": measured,
             "lineage": {name: m["fingerprint"] for name, m in context.manifests.items()},
         },
@@ -155,8 +158,9 @@ def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
     return {"system": winner, "metrics": judged["systems"][winner], "filter_viewed": judged["filter_viewed"]}
 
 
-def stage(models: tuple[str, ...]) -> Stage:
-    """`models`: the recommenders of the next product, whose winner goes into the bundle."""
-    behaviour = (*(f"train_{name}" for name in models), "evaluate_next") if models else ()
-    needs = ("prepare", "synthesize", "curate", "train", "evaluate", *behaviour)
-    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=2, sealed=False)
+def stage(config: Config) -> Stage:
+    """It holds what was trained, and of the recommenders of the next product the winner."""
+    trained = [f"train_{name}" for name in (*config.train.models, *config.recommend.models)]
+    judged = ["evaluate_next"] if config.recommend.models else []
+    needs = ("prepare", "synthesize", "curate", "train", "evaluate", *trained, *judged)
+    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=3, sealed=False)

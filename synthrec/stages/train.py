@@ -2,69 +2,51 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from synthrec import cluster, console, recommenders, schema
-from synthrec.config import Config, Train
+from synthrec import console, schema
+from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
-from synthrec.storage import Folder
+from synthrec.stages import fitting
+from synthrec.training import pairs
+from synthrec.training.pairs import Rows
 
 if TYPE_CHECKING:
-    from train_app.fit import Job
+    from synthrec.recommenders.bi_encoder import BiEncoder
 
-PAIR = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("query", "product", "group")])
+OTHERS = {"max_failures", "models", "cross_encoder", "classifier"}  # settings that change no bi-encoder
+OWN = ("temperature", "false_negatives", "matryoshka", "distil", "chunk_tokens", "learning_rate")
 
 
 def settings(config: Config) -> Any:
-    return [config.train.model_dump(exclude={"max_failures"}), config.seed]
+    return [config.train.model_dump(exclude=OTHERS), config.seed]
 
 
 def run(context: Context) -> dict[str, Any]:
+    from synthrec.training.loop import Plan
+
     config = context.config.train
-    cluster.start()
-    cluster.need(config.workers, config.workers if config.use_gpu else 0, "train", "train.workers or train.use_gpu")
+    ranks_batch = fitting.workers(context) * config.batch_size
     labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL).to_pylist()
-    pairs = training_pairs(config, context.inputs["prepare"], labels)
-    ranks_batch = config.workers * config.batch_size
-    if pairs.num_rows < ranks_batch:
+    rows = pairs.training_pairs(config, context.inputs["prepare"], labels)
+    if rows.num_rows < ranks_batch:
         raise UserError(
-            f"{pairs.num_rows} training pairs are fewer than one step takes "
+            f"{rows.num_rows} training pairs are fewer than one step takes "
             f"({config.workers} workers x batch {config.batch_size})",
             "synthesise more queries, or lower train.batch_size or train.workers",
         )
-    work = context.keep("work") / context.out.path.rpartition("/")[2]
-    (work / "pairs").write_table("pairs.parquet", pairs)
-    added = _starting_point(context, work / "start")
-    from synthrec.training.loop import Plan
-    from train_app.fit import Job, fit
-
-    rates = {
-        "learning_rate": config.learning_rate,
-        "embedding_rate": config.new_token_learning_rate if added else config.learning_rate,
-    }
-    job = Job(
-        recommender="bi_encoder",
-        settings={"temperature": config.temperature, **rates},
-        plan=Plan(pairs.num_rows, config.batch_size, config.epochs, config.warmup, context.config.seed),
-        start=(work.fs, f"{work.path}/start"),
-        rows=(work.fs, f"{work.path}/pairs"),
-        schema=PAIR,
-        use_gpu=config.use_gpu,
-        precision=config.precision,
-    )
-    result = fit(job, config.workers, config.max_failures, (work.fs, work.path))
-    if result.error:
-        raise result.error
-    publish(result.checkpoint, job, context.out)
-    work.delete()
-    metrics = result.metrics or {}
+    encoder, added = starting_encoder(context)
+    if config.hard_negatives:
+        rows = _with_negatives(context, rows, labels, encoder)
+    rates = {"embedding_rate": config.new_token_learning_rate if added else config.learning_rate}
+    plan = Plan(rows.num_rows, config.batch_size, config.epochs, config.warmup, context.config.seed)
+    own = {name: getattr(config, name) for name in OWN} | rates
+    metrics = fitting.fitted(context, "bi_encoder", own, plan, rows, encoder.save)
     return {
-        "pairs": pairs.num_rows,
+        "pairs": rows.num_rows,
         "added_characters": added,
         "workers": config.workers,
         "precision": metrics.get("precision"),
@@ -73,53 +55,43 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def training_pairs(config: Train, prepared: Folder, labels: list[dict[str, Any]]) -> pa.Table:
-    """PAIR rows: synthesised query -> product text; and each product's title -> the rest of its text."""
-    products = (prepared / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id").to_pylist()
-    text = {p["product_id"]: p["text"] for p in products}
-    rows = [
-        {"query": r["text"], "product": text[r["product_id"]], "group": r["product_id"]}
-        for r in sorted(labels, key=lambda r: str(r["id"]))
-        if r["task"] == "queries" and r["product_id"] in text
-    ]
-    if config.text_pairs:
-        for p in products:
-            rest = p["text"].removeprefix(p["title"]).strip(" .")
-            if rest:
-                rows.append({"query": p["title"], "product": rest, "group": p["product_id"]})
-    return pa.Table.from_pylist(rows, schema=PAIR)
-
-
-def _starting_point(context: Context, out: Folder) -> int:
-    """Write the encoder that workers start from; returns how many characters were added to it."""
+def starting_encoder(context: Context) -> tuple[BiEncoder, int]:
+    """The encoder before training, and how many characters of the shop's were added to it."""
     from synthrec.recommenders.bi_encoder import BiEncoder
 
     config = context.config.train
     encoder = BiEncoder.load(config.encoder, config.max_query_tokens, config.max_product_tokens)
-    added = 0
-    if config.extend_vocabulary:
-        texts = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["text"])["text"].to_pylist()
-        added = encoder.extend_vocabulary(texts)
-        if added:
-            console.say(f"    the encoder cannot read {added} characters of the corpus; they are added and learnt")
-    with tempfile.TemporaryDirectory() as folder:
-        encoder.save(Path(folder))
-        out.write_files(Path(folder))
-    return added
+    if not config.extend_vocabulary:
+        return encoder, 0
+    texts = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["text"])["text"].to_pylist()
+    added = encoder.extend_vocabulary(texts)
+    if added:
+        console.say(f"    the encoder cannot read {added} characters of the corpus; they are added and learnt")
+    return encoder, added
 
 
-def publish(checkpoint: Any, job: Job, out: Folder) -> None:
-    """The trained weights as the folder `model` that the recommender's own `load` reads."""
-    import torch
+def _with_negatives(context: Context, rows: pa.Table, labels: Rows, encoder: BiEncoder) -> pa.Table:
+    """The pairs with hard negatives and, to distil, with what the cross-encoder thinks of them."""
+    config = context.config.train
+    catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
+    texts = dict(zip(catalogue["product_id"].to_pylist(), catalogue["text"].to_pylist(), strict=True))
+    count, margin = config.hard_negatives, config.negative_margin
+    rows = pairs.with_negatives(rows, texts, labels, encoder, count, margin, context.config.seed)
+    if not config.distil:
+        return rows
+    teacher = context.inputs["train_cross_encoder"] / "model"
+    if not teacher.exists():
+        raise UserError(
+            "there is no cross-encoder to learn from: the run has no relevance labels",
+            "ask for some with synthesize.tasks.relevance, or set train.distil to 0",
+        )
+    from synthrec.recommenders.cross_encoder import CrossEncoder
 
-    with Folder(*job.start).fetched() as start:
-        objective: Any = recommenders.objective(job.recommender).start(start, job.settings, lambda mine: mine)
-    with checkpoint.as_directory() as folder:
-        state = torch.load(Path(folder) / "state.pt", map_location="cpu", weights_only=True)["model"]
-    objective.load_state_dict(state)
-    with tempfile.TemporaryDirectory() as folder:
-        objective.save(Path(folder))
-        (out / "model").write_files(Path(folder))
+    with teacher.fetched() as folder:
+        return pairs.with_teacher(rows, CrossEncoder.load(str(folder)))
 
 
-STAGE = Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", ("prepare", "curate"), settings, run, version=2)
+def stage(config: Config) -> Stage:
+    teacher = ("train_cross_encoder",) if config.train.distil else ()
+    needs = ("prepare", "curate", *teacher)
+    return Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", needs, settings, run, version=2)

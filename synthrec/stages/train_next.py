@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from synthrec import cluster
 from synthrec.config import Config, GraphModel, SequentialModel
 from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.base import Cases
-from synthrec.stages import next_items
+from synthrec.stages import fitting, next_items
 from synthrec.stages.next_items import Shop
-from synthrec.stages.train import publish
 
 ITEMS = pa.list_(pa.int64())
 SEQUENCE = pa.schema([pa.field("items", ITEMS, nullable=False)])
@@ -30,50 +26,27 @@ CASE = pa.schema(
         pa.field("target", ITEMS, nullable=False),
     ]
 )
-Start = Callable[[Any, Context, Shop, Path], tuple[pa.Table, dict[str, Any]]]
+Made = tuple[Any, pa.Table, dict[str, Any]]  # a model to start from, what it learns from, figures
+Start = Callable[[Any, Context, Shop], Made]
 
 
 def _settings(name: str, config: Config) -> Any:
     own = config.recommend
-    layout = [config.train.workers, config.train.use_gpu, config.train.precision]
-    return [getattr(own, name).model_dump(), next_items.settings(config), own.sessions, layout, config.seed]
+    return [getattr(own, name).model_dump(), next_items.settings(config), own.sessions, fitting.layout(config)]
 
 
 def _run(name: str, context: Context) -> dict[str, Any]:
     from synthrec.training.loop import Plan
-    from train_app.fit import Job, fit
 
-    layout, config = context.config.train, getattr(context.config.recommend, name)
-    cluster.start()
-    cluster.need(layout.workers, layout.workers if layout.use_gpu else 0, name, "train.workers or train.use_gpu")
+    config = getattr(context.config.recommend, name)
+    workers = fitting.workers(context)
     shop = next_items.read(context)
-    work = context.keep("work") / context.out.path.rpartition("/")[2]
-    with tempfile.TemporaryDirectory() as folder:
-        rows, figures = STARTS[name](config, context, shop, Path(folder))
-        (work / "start").write_files(Path(folder))
-    (work / "rows").write_table("rows.parquet", rows)
-    (work / "validation").write_table("cases.parquet", table(shop.split.validation))
-    # A batch that is larger than a rank's share of the rows would never be filled.
-    batch = min(config.batch_size, max(1, rows.num_rows // layout.workers))
-    job = Job(
-        recommender=name,
-        settings=config.model_dump(),
-        plan=Plan(rows.num_rows, batch, config.epochs, 0.0, context.config.seed, decay=False, patience=config.patience),
-        start=(work.fs, f"{work.path}/start"),
-        rows=(work.fs, f"{work.path}/rows"),
-        schema=rows.schema,
-        use_gpu=layout.use_gpu,
-        precision=layout.precision,
-        validation=(work.fs, f"{work.path}/validation"),
-        filter_viewed=context.config.recommend.filter_viewed,
-    )
-    result = fit(job, layout.workers, layout.max_failures, (work.fs, work.path))
-    if result.error:
-        raise result.error
-    best = max(result.best_checkpoints or [], key=lambda one: one[1]["value"])
-    publish(best[0], job, context.out)
-    metrics = result.metrics or {}
-    work.delete()
+    model, rows, figures = STARTS[name](config, context, shop)
+    batch = fitting.batch(config.batch_size, rows.num_rows, workers)
+    seed = context.config.seed
+    plan = Plan(rows.num_rows, batch, config.epochs, 0.0, seed, decay=False, patience=config.patience)
+    validation = table(shop.split.validation)
+    metrics = fitting.fitted(context, name, config.model_dump(), plan, rows, model.save, validation)
     return figures | {
         "shoppers": len(shop.users),
         "precision": metrics.get("precision"),
@@ -82,7 +55,7 @@ def _run(name: str, context: Context) -> dict[str, Any]:
     }
 
 
-def _sequential(config: SequentialModel, context: Context, shop: Shop, folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+def _sequential(config: SequentialModel, context: Context, shop: Shop) -> Made:
     import torch
 
     from synthrec.recommenders.sequential import Sequential, Shape
@@ -93,12 +66,12 @@ def _sequential(config: SequentialModel, context: Context, shop: Shop, folder: P
     names = ("width", "blocks", "heads", "longest", "dropout", "ids", "negatives", "temperature")
     shape = Shape(**{name: getattr(config, name) for name in names})
     torch.manual_seed(context.config.seed)
-    Sequential(known, shape, next_items.vectors(context, shop.texts) if config.text else None).save(folder)
+    model = Sequential(known, shape, next_items.vectors(context, shop.texts) if config.text else None)
     table = pa.table({"items": pa.array(rows, ITEMS)}, schema=SEQUENCE)
-    return table, {"sequences": len(rows), "synthetic": len(shop.synthetic), "known_products": int(known.sum())}
+    return model, table, {"sequences": len(rows), "synthetic": len(shop.synthetic), "known_products": int(known.sum())}
 
 
-def _graph(config: GraphModel, context: Context, shop: Shop, folder: Path) -> tuple[pa.Table, dict[str, Any]]:
+def _graph(config: GraphModel, context: Context, shop: Shop) -> Made:
     import torch
 
     from synthrec.recommenders.graph import LightGCN
@@ -108,10 +81,9 @@ def _graph(config: GraphModel, context: Context, shop: Shop, folder: Path) -> tu
     model = LightGCN.of(shop.split.train, len(shop.products), **sizes)
     if config.text:
         model.start_from(next_items.vectors(context, shop.texts))
-    model.save(folder)
     pairs: NDArray[np.int64] = model.get_buffer("pairs").numpy()
     rows = pa.table({"user": pairs[:, 0], "item": pairs[:, 1]}, schema=PAIR)
-    return rows, {"interactions": len(pairs), "unscorable": len(model.unscorable)}
+    return model, rows, {"interactions": len(pairs), "unscorable": len(model.unscorable)}
 
 
 STARTS: dict[str, Start] = {"sequential": _sequential, "graph": _graph}
