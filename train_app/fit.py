@@ -43,7 +43,7 @@ class Job:
     """What each rank is told.
 
     Attributes:
-        recommender: its name in `synthrec.recommenders`.
+        recommender: its name in `synthrec.recommenders`, or of a module of your own.
         settings: of its objective.
         start: the folder that it starts from, on a filesystem that every node sees.
         rows: the folder with the training table, of this schema.
