@@ -385,9 +385,9 @@ class ClassifierModel(Settings):
     tasks: tuple[str, ...] = Field(
         ("sentiment", "intent"), description="whose labels it learns, of all their questions; own tasks too"
     )
-    epochs: Positive = 10
-    batch_size: Positive = Field(64, description="texts per worker and step")
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-3
+    epochs: Positive = 20
+    batch_size: Positive = Field(16, description="texts per worker and step")
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     width: Annotated[int, Field(ge=0)] = Field(0, description="of a layer that all heads share; 0: linear heads")
     dropout: Fraction = Field(0.3, description="share of a text's n-grams that is hidden while it learns")
     buckets: Positive = Field(2**16, description="that n-grams are hashed to")
@@ -467,7 +467,16 @@ class SequentialModel(NextModel):
     temperature: Annotated[float, Field(gt=0)] | None = Field(
         None, description="scores are cosines over it, as 0.07; null: dot products"
     )
+    gbce: Fraction | None = Field(
+        None, description="with negatives, gBCE instead of softmax: how far, of 1, it is calibrated; null: softmax"
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="of AdamW; embeddings have none")
+
+    @model_validator(mode="after")
+    def _gbce_samples(self) -> SequentialModel:
+        if self.gbce is not None and not self.negatives:
+            raise ValueError("gbce is a loss over sampled products: set negatives")
+        return self
 
 
 class GraphModel(NextModel):
