@@ -31,6 +31,7 @@ from synthrec.storage import Folder
 
 MARK = "SYNTHREC_TRAIN_FAULTS"  # an environment variable: every process of a run inherits it, and is known by it
 WORKERS, BATCH, DELAY = 2, 16, 1.5
+FAILURES = 3  # of a driver, not by a kill
 PATIENCE = 240.0  # seconds to wait for a checkpoint, or for the end
 
 
@@ -44,10 +45,15 @@ def main() -> None:
     start = time.monotonic()
     _prepare(folder / "job", Path(given.data), given.epochs, given.seed)
     dice = random.Random(given.seed)  # noqa: S311
-    _Run(folder / "job", folder / "calm").through(0, dice)
-    kills = _Run(folder / "job", folder / "killed").through(given.kills, dice)
+    calm, killed = (_Run(folder / "job", folder / name) for name in ("calm", "killed"))
+    calm.through(0, dice)
+    kills = killed.through(given.kills, dice)
     result = {"benchmark": "train_faults", "machine": machine(), "seed": given.seed, "epochs": given.epochs}
-    result |= _compared(folder) | {"kills": kills.total(), "kills_of": dict(kills)}
+    result |= _compared(folder) | {
+        "kills": kills.total(),
+        "kills_of": dict(kills),
+        "failed": calm.failed + killed.failed,
+    }
     result["seconds"] = round(time.monotonic() - start, 1)
     if given.json:
         print(json.dumps(result))
@@ -125,6 +131,7 @@ class _Run:
     def __init__(self, job: Path, folder: Path) -> None:
         self.folder = folder
         self.folder.mkdir(parents=True)
+        self.failed = 0
         self._seen = 0  # epochs that were done at the last kill
         own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         self.surroundings = own | {MARK: str(folder), MARK + "_JOB": str(job), "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -135,7 +142,7 @@ class _Run:
         driver = self._driver()
         try:
             while done.total() < kills:
-                self._progress(driver)
+                driver = self._progress(driver)
                 time.sleep(dice.uniform(0, DELAY))
                 victim = dice.choice(("driver", "worker"))
                 if victim == "driver":
@@ -149,8 +156,8 @@ class _Run:
                 self._seen = self._epochs()
                 done[victim] += 1
                 console.say(f"    kill {done.total()}: {victim}, after {self._epochs()} epochs")
-            if driver.wait(PATIENCE):
-                raise RuntimeError(f"the training failed; see {self.folder / 'log'}")
+            while code := driver.wait(PATIENCE):
+                driver = self._again(code)
         finally:
             for process in self._processes():
                 process.kill()
@@ -161,13 +168,25 @@ class _Run:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(command, env=self.surroundings, stdout=log, stderr=log)
 
-    def _progress(self, driver: subprocess.Popen[bytes]) -> None:
-        """Wait for a checkpoint that was not there at the last kill."""
+    def _again(self, code: int) -> subprocess.Popen[bytes]:
+        """Another driver for one that ended by itself: Ray may not come up where a machine is busy."""
+        self.failed += 1
+        if self.failed > FAILURES:
+            raise RuntimeError(f"the training failed; see {self.folder / 'log'}")
+        console.warn(f"the driver ended with {code}; it is started again")
+        return self._driver()
+
+    def _progress(self, driver: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Wait for a checkpoint that was not there at the last kill; returns the driver, who may be another."""
         deadline = time.monotonic() + PATIENCE
         while self._epochs() <= self._seen:
-            if driver.poll() is not None or time.monotonic() > deadline:
+            code = driver.poll()
+            if code == 0 or time.monotonic() > deadline:
                 raise RuntimeError(f"no more epochs to kill it in: give more --epochs, or see {self.folder / 'log'}")
+            if code is not None:
+                driver = self._again(code)
             time.sleep(0.05)
+        return driver
 
     def _epochs(self) -> int:
         """How many epochs Ray Train can go on from."""

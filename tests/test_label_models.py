@@ -41,13 +41,10 @@ def sentiments(count=240):
 
 
 def relevances():
-    """Each colour is asked for in ten ways; what has it is exact, the rest of no use."""
-    asked = [
-        f"{dots}{colour}{more}" for colour in COLOURS for dots in ("", "a ", "b ", "l ", "t ") for more in ("", " s")
-    ]
-    for n, (query, product) in enumerate((query, product) for query in asked for product in TEXTS):
-        fits = TEXTS[product].split()[0] in query
-        yield label(n, "relevance", query, product, list(GRADES), [1.0, 0, 0, 0] if fits else [0, 0, 0, 1.0])
+    """Each colour is asked for; what has it is exact, the rest of no use."""
+    for n, (colour, product) in enumerate((colour, product) for colour in COLOURS for product in TEXTS):
+        fits = TEXTS[product].startswith(colour)
+        yield label(n, "relevance", colour, product, list(GRADES), [1.0, 0, 0, 0] if fits else [0, 0, 0, 1.0])
 
 
 def queries():
@@ -172,10 +169,10 @@ def test_replies_of_an_encrypted_run_stay_out_of_its_bundle(ready, tmp_path):
 
 def test_the_cross_encoder_learns_grades_and_teaches_them(ready, ray_session, tmp_path):
     own = {"models": ["cross_encoder"], "hard_negatives": 2, "distil": 1.0, "negative_margin": 1.0, "epochs": 1}
-    own |= {"cross_encoder": {"epochs": 6, "batch_size": 4, "learning_rate": 5e-3, "rank_weight": 0.5}}
+    own |= {"cross_encoder": {"epochs": 25, "batch_size": 1, "learning_rate": 5e-3, "rank_weight": 0.5}}
     stages = ready([*relevances(), *queries()], train=own)
     figures = stages.run(train_labels.stage("cross_encoder"))
-    assert (figures["queries"], figures["pairs"]) == (40, 480)
+    assert (figures["queries"], figures["pairs"]) == (4, 48)
     teacher = CrossEncoder.load(str(stages.model("train_cross_encoder")))
     for colour in COLOURS:
         best = [list(TEXTS.values())[place] for place, _ in teacher.rerank(colour, list(TEXTS.values()))[:3]]
