@@ -431,6 +431,9 @@ class Train(Settings):
     text_pairs: bool = Field(True, description="also learn title -> rest of the product text")
     extend_vocabulary: bool = Field(True, description="add the corpus's characters that the encoder cannot read")
     max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="lost workers to survive; -1: any number")
+    track: Literal["none", "tensorboard", "mlflow"] = Field(
+        "none", description="where losses and validations are told too; tensorboard: RUN_DIR/logs"
+    )
     models: tuple[Literal["cross_encoder", "classifier"], ...] = Field(
         ("classifier",), description="trained beside the bi-encoder, each where the run has labels for it"
     )

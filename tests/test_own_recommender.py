@@ -51,8 +51,15 @@ def test_it_is_trained_validated_and_loaded_like_any_other(tmp_path, ray_session
         precision="float32",
         validation=(place.fs, f"{place.path}/validation"),
     )
-    result = fit(job, workers=1, max_failures=0, work=(place.fs, f"{place.path}/work"))
+    told = {}
+
+    def track(number, values):
+        told.update({(name, number): value for name, value in values.items()})
+
+    result = fit(job, 1, max_failures=0, work=(place.fs, f"{place.path}/work"), track=track)
     losses = result.metrics["losses"]
+    assert [told["epoch/loss", epoch] for epoch in range(10)] == losses
+    assert [told["epoch/ndcg@10", epoch] for epoch in range(10)] == result.metrics["values"]
     assert losses[-1] < losses[0]
     assert result.metrics["values"][-1] == 1.0, "the best-liked product is what all of them take next"
     objective = recommenders.objective("popular").start(start, job.settings, lambda mine: mine)

@@ -17,7 +17,7 @@ from synthrec.training.pairs import Rows
 if TYPE_CHECKING:
     from synthrec.recommenders.bi_encoder import BiEncoder
 
-OTHERS = {"max_failures", "models", "cross_encoder", "classifier"}  # settings that change no bi-encoder
+OTHERS = {"max_failures", "track", "models", "cross_encoder", "classifier"}  # settings that change no bi-encoder
 OWN = ("temperature", "false_negatives", "matryoshka", "distil", "chunk_tokens", "learning_rate")
 
 
