@@ -115,7 +115,7 @@ def _drive(folder: Path) -> None:
             precision="float32",
             validation=(job.fs, f"{job.path}/validation"),
         ),
-        WORKERS,
+        (WORKERS, WORKERS),
         max_failures=-1,
         work=(place.fs, f"{place.path}/work"),
     )

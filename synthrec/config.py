@@ -397,7 +397,9 @@ class Train(Settings):
     """Fine-tuning of the bi-encoder, and of what else learns from the curated labels."""
 
     encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
-    workers: Positive = Field(2, description="DDP ranks")
+    workers: Positive | tuple[Positive, Positive] = Field(
+        2, description="DDP ranks; [fewest, most]: as many as there is room for, changed from epoch to epoch"
+    )
     use_gpu: bool = Field(False, description="a GPU a rank, and NCCL between them")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
     epochs: Positive = 4
@@ -439,6 +441,17 @@ class Train(Settings):
     )
     cross_encoder: CrossEncoderModel = CrossEncoderModel()
     classifier: ClassifierModel = ClassifierModel()
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> Train:
+        if self.ranks[0] > self.ranks[1]:
+            raise ValueError("workers: the fewest are more than the most")
+        return self
 
     @model_validator(mode="after")
     def _distils_something(self) -> Train:

@@ -56,7 +56,7 @@ def test_it_is_trained_validated_and_loaded_like_any_other(tmp_path, ray_session
     def track(number, values):
         told.update({(name, number): value for name, value in values.items()})
 
-    result = fit(job, 1, max_failures=0, work=(place.fs, f"{place.path}/work"), track=track)
+    result = fit(job, (1, 1), max_failures=0, work=(place.fs, f"{place.path}/work"), track=track)
     losses = result.metrics["losses"]
     assert [told["epoch/loss", epoch] for epoch in range(10)] == losses
     assert [told["epoch/ndcg@10", epoch] for epoch in range(10)] == result.metrics["values"]

@@ -145,10 +145,14 @@ def _validation(job: Job, objective: Any) -> Callable[[], float]:
     return validate
 
 
-def fit(job: Job, workers: int, max_failures: int, work: Place, track: Track = _untracked) -> ray_train.Result:
+def fit(
+    job: Job, workers: tuple[int, int], max_failures: int, work: Place, track: Track = _untracked
+) -> ray_train.Result:
     """Train to the end, through failures of workers, and from the last checkpoint of such a run in `work`.
 
     Args:
+        workers: fewest and most. Between the two, as many as the cluster has room for, and another number when that
+            changes; the training then goes on from its last checkpoint.
         track: is told `step/loss` about once a second, and after each epoch `epoch/loss` and, with a validation,
             `epoch/ndcg@10`.
 
@@ -156,6 +160,7 @@ def fit(job: Job, workers: int, max_failures: int, work: Place, track: Track = _
         Exception: what made training fail, if it failed more often than `max_failures`.
     """
     storage, path = work
+    fewest, most = workers
     run = Folder(storage, f"{path}/{job.recommender}")
     if not resumable(run):
         console.warn("the last run was stopped while it wrote or deleted a checkpoint: training starts anew")
@@ -164,7 +169,7 @@ def fit(job: Job, workers: int, max_failures: int, work: Place, track: Track = _
     trainer = TorchTrainer(
         worker,
         train_loop_config={"job": job, "ticker": ticker},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=job.use_gpu),
+        scaling_config=ScalingConfig(num_workers=fewest if fewest == most else workers, use_gpu=job.use_gpu),
         run_config=RunConfig(
             name=job.recommender,
             storage_path=path,
@@ -173,7 +178,7 @@ def fit(job: Job, workers: int, max_failures: int, work: Place, track: Track = _
             checkpoint_config=_keep(job),
         ),
     )
-    steps = job.plan.steps(workers) * job.plan.epochs
+    steps = job.plan.steps(most) * job.plan.epochs
     stop = threading.Event()
     with console.meter("train", steps, "steps") as meter:
         watcher = threading.Thread(target=_watch, args=(ticker, meter, track, stop), daemon=True)

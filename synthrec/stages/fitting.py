@@ -25,11 +25,12 @@ def layout(config: Config) -> list[Any]:
 
 
 def workers(context: Context) -> int:
-    """Join or start Ray, and see that it has what the workers need. Returns how many there will be."""
+    """Join or start Ray, and see that it has what the fewest workers need. Returns how many there will be at most."""
     own = context.config.train
+    fewest, most = own.ranks
     cluster.start()
-    cluster.need(own.workers, own.workers if own.use_gpu else 0, context.stage.name, "train.workers or train.use_gpu")
-    return own.workers
+    cluster.need(fewest, fewest if own.use_gpu else 0, context.stage.name, "train.workers or train.use_gpu")
+    return most
 
 
 def batch(wanted: int, rows: int, workers: int) -> int:
@@ -76,7 +77,7 @@ def fitted(
         filter_viewed=context.config.recommend.filter_viewed,
     )
     with tracked(own.track, _log(context, recommender), f"{context.config.name} {recommender}") as track:
-        result = fit(job, own.workers, own.max_failures, (work.fs, work.path), track)
+        result = fit(job, own.ranks, own.max_failures, (work.fs, work.path), track)
     checkpoint = result.checkpoint
     if validation is not None:
         checkpoint = max(result.best_checkpoints or [], key=lambda one: one[1]["value"])[0]
