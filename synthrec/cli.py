@@ -45,10 +45,11 @@ def stages(config: Config) -> tuple[Stage, ...]:
         train_next,
     )
 
-    beside, models = config.train.models, config.recommend.models
-    found = [module.STAGE for module in (prepare, synthesize, curate)]
-    found += [train_labels.stage(name) for name in beside]  # first: the cross-encoder may teach the bi-encoder
-    found.append(train.stage(config))
+    models = config.recommend.models
+    trained = [train.stage(config), *(train_labels.stage(name) for name in config.train.models)]
+    if config.train.distil:  # the cross-encoder teaches the bi-encoder
+        trained.reverse()
+    found = [prepare.STAGE, synthesize.STAGE, curate.STAGE, *trained]
     found += [train_next.stage(name) for name in models]
     found.append(evaluate.STAGE)
     found += [evaluate_next.stage(models)] if models else []

@@ -385,9 +385,9 @@ class ClassifierModel(Settings):
     tasks: tuple[str, ...] = Field(
         ("sentiment", "intent"), description="whose labels it learns, of all their questions; own tasks too"
     )
-    epochs: Positive = 10
-    batch_size: Positive = Field(64, description="texts per worker and step")
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-3
+    epochs: Positive = 20
+    batch_size: Positive = Field(16, description="texts per worker and step")
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-2
     width: Annotated[int, Field(ge=0)] = Field(0, description="of a layer that all heads share; 0: linear heads")
     dropout: Fraction = Field(0.3, description="share of a text's n-grams that is hidden while it learns")
     buckets: Positive = Field(2**16, description="that n-grams are hashed to")
@@ -397,7 +397,9 @@ class Train(Settings):
     """Fine-tuning of the bi-encoder, and of what else learns from the curated labels."""
 
     encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
-    workers: Positive = Field(2, description="DDP ranks")
+    workers: Positive | tuple[Positive, Positive] = Field(
+        2, description="DDP ranks; [fewest, most]: as many as there is room for, changed from epoch to epoch"
+    )
     use_gpu: bool = Field(False, description="a GPU a rank, and NCCL between them")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where it is fast")
     epochs: Positive = 4
@@ -431,11 +433,25 @@ class Train(Settings):
     text_pairs: bool = Field(True, description="also learn title -> rest of the product text")
     extend_vocabulary: bool = Field(True, description="add the corpus's characters that the encoder cannot read")
     max_failures: Annotated[int, Field(ge=-1)] = Field(3, description="lost workers to survive; -1: any number")
+    track: Literal["none", "tensorboard", "mlflow"] = Field(
+        "none", description="where losses and validations are told too; tensorboard: RUN_DIR/logs"
+    )
     models: tuple[Literal["cross_encoder", "classifier"], ...] = Field(
         ("classifier",), description="trained beside the bi-encoder, each where the run has labels for it"
     )
     cross_encoder: CrossEncoderModel = CrossEncoderModel()
     classifier: ClassifierModel = ClassifierModel()
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """Fewest and most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
+    @model_validator(mode="after")
+    def _fewest_first(self) -> Train:
+        if self.ranks[0] > self.ranks[1]:
+            raise ValueError("workers: the fewest are more than the most")
+        return self
 
     @model_validator(mode="after")
     def _distils_something(self) -> Train:
@@ -467,7 +483,16 @@ class SequentialModel(NextModel):
     temperature: Annotated[float, Field(gt=0)] | None = Field(
         None, description="scores are cosines over it, as 0.07; null: dot products"
     )
+    gbce: Fraction | None = Field(
+        None, description="with negatives, gBCE instead of softmax: how far, of 1, it is calibrated; null: softmax"
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="of AdamW; embeddings have none")
+
+    @model_validator(mode="after")
+    def _gbce_samples(self) -> SequentialModel:
+        if self.gbce is not None and not self.negatives:
+            raise ValueError("gbce is a loss over sampled products: set negatives")
+        return self
 
 
 class GraphModel(NextModel):

@@ -133,7 +133,7 @@ def config(store, tmp_path_factory):
             "engine": {"resources": {"batch_size": 8}},
             "tasks": {"queries": {"per_product": 2}, "relevance": {"max_queries": 12}, "sentiment": {}},
         },
-        "train": {"epochs": 3, "batch_size": 8, "workers": 2},
+        "train": {"epochs": 3, "batch_size": 8, "workers": 2, "models": []},
     }
     path = folder / "faults.yaml"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")

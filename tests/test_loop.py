@@ -24,6 +24,7 @@ STAGES = (
     "synthesize",
     "curate",
     "train",
+    "train_classifier",
     "train_sequential",
     "train_graph",
     "evaluate",
@@ -159,6 +160,10 @@ def test_the_bundle_is_whole_and_says_what_it_came_from(small_run):
     assert opened.manifest["recommender"]["system"] == best
     assert (opened.path / "recommender").is_dir() == (best in ("sequential", "graph"))
     assert opened.catalogue.num_rows == 26
+    assert set(opened.manifest["parts"]) == {"classifier", "replies", "brands"}
+    assert opened.classifier.of_texts(["很好", "awful"])["sentiment"].shape == (2, 2)
+    assert opened.replies.top(["什么时候发货"], 1)
+    assert opened.brands.top("pan", 1)
     assert opened.hybrid.vectors.shape == (26, 384)
 
 

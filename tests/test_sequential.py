@@ -13,7 +13,7 @@ from synthrec.evaluation.recommendation import judge
 from synthrec.evaluation.splits import Cases
 from synthrec.recommenders.items import Items, Whitening
 from synthrec.recommenders.packing import pack
-from synthrec.recommenders.sequential import Sequential, Shape
+from synthrec.recommenders.sequential import Sequential, Shape, gbce
 
 SMALL = Shape(width=16, blocks=2, heads=2, longest=6, dropout=0.0, negatives=0)
 histories = st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=9), min_size=1, max_size=6)
@@ -134,15 +134,28 @@ def test_a_large_sample_comes_to_what_the_whole_catalogue_does():
     assert sampled.loss(sequences).item() == pytest.approx(model.loss(sequences).item(), abs=0.05)
 
 
-@pytest.mark.parametrize("negatives", [0, 8])
-def test_it_learns_what_follows_what(negatives):
+@pytest.mark.parametrize("t", [0.0, 0.75, 1.0])
+def test_gbce_is_its_formula(t):
+    dice = np.random.default_rng(3)
+    own, others, share = dice.normal(size=4), dice.normal(size=(4, 5)), 0.25
+    beta = share * (t * (1 - 1 / share) + 1 / share)
+    right, wrong = 1 / (1 + np.exp(-own)), 1 / (1 + np.exp(-others))
+    by_hand = -np.mean((np.log(right**beta) + np.log(1 - wrong).sum(1)) / 6)
+    found = gbce(torch.from_numpy(own), torch.from_numpy(others), share, t)
+    assert float(found) == pytest.approx(by_hand, rel=1e-6)
+    hit = torch.from_numpy(np.concatenate([others, np.full((4, 1), -np.inf)], axis=1))
+    assert float(gbce(torch.from_numpy(own), hit, share, t)) == pytest.approx(by_hand * 6 / 7, rel=1e-6)
+
+
+@pytest.mark.parametrize(("negatives", "t"), [(0, None), (8, None), (8, 0.75)])
+def test_it_learns_what_follows_what(negatives, t):
     dice = np.random.default_rng(1)
     starts = dice.integers(0, 20, 200)
     sequences = [(start + 3 * np.arange(dice.integers(2, 7))) % 20 for start in starts]
     torch.manual_seed(0)
-    model = Sequential(np.ones(20, bool), Shape(width=16, dropout=0.1, longest=6, negatives=negatives))
+    model = Sequential(np.ones(20, bool), Shape(width=16, dropout=0.1, longest=6, negatives=negatives, gbce=t))
     optimizer = torch.optim.AdamW(model.parameter_groups(0.01, 0.01))
-    for step in range(150):
+    for step in range(150 if t is None else 400):  # gBCE pulls less at what is right
         model.train()
         loss = model.loss(sequences[step % 4 * 50 : step % 4 * 50 + 50])
         loss.backward()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthrec.evaluation.significance import bootstrap_mean, holm, paired_bootstrap
+from synthrec.evaluation.significance import bootstrap_mean, compare, holm, paired_bootstrap
 
 
 def test_the_interval_covers_the_true_mean_about_95_times_in_100():
@@ -112,3 +112,16 @@ def test_holm_keeps_order_and_lies_between_raw_and_bonferroni(p):
     assert all(a <= b + 1e-12 for a, b in zip(p, found, strict=True))
     assert all(b <= min(1, len(p) * a) + 1e-12 for a, b in zip(p, found, strict=True))
     assert [found[i] for i in sorted(range(len(p)), key=p.__getitem__)] == sorted(found)
+
+
+def test_pairs_are_compared_each_with_its_baseline_and_corrected_together():
+    dice = np.random.default_rng(0)
+    base = dice.random(60)
+    values = {"base": base, "better": base + 0.2 + 0.1 * dice.random(60), "same": base + 0.2 * dice.normal(size=60)}
+    found = compare(values, [("better", "base"), ("same", "base")], samples=500, seed=1)
+    assert [(one["system"], one["baseline"]) for one in found] == [("better", "base"), ("same", "base")]
+    for one in found:
+        alone = paired_bootstrap(values[one["system"]], base, 500, 1)
+        assert (one["mean"], one["low"], one["high"], one["p"]) == (alone.mean, alone.low, alone.high, alone.p)
+    assert [one["p_holm"] for one in found] == holm([one["p"] for one in found])
+    assert found[0]["p_holm"] == 2 * found[0]["p"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import numpy as np
@@ -183,6 +184,35 @@ def test_the_rate_warms_up_then_falls_for_each_group(warmup, warm):
     np.testing.assert_allclose(share[:warm], np.arange(1, warm + 1) / warm, atol=1e-6)
     assert (np.diff(share[warm:]) < 0).all()
     assert (share > 0).all(), "no step is for nothing"
+
+
+@pytest.mark.parametrize("before", [1, 2, 8])
+def test_with_another_number_of_ranks_the_rate_is_that_of_the_epoch(tmp_path, before):
+    """Elastic workers: half the ranks take twice the steps. With a gradient that is always 1 a step is the rate."""
+
+    def train(batch_size, epochs, resume=None):
+        plan = Plan(rows=16, batch_size=batch_size, epochs=4, warmup=0.1, seed=0)
+        weight, path, reports = nn.Parameter(torch.zeros((), dtype=torch.float64)), [], []
+
+        def loss(rows):
+            path.append(weight.item())
+            return 1.0 * weight
+
+        def report(metrics, save):
+            reports.append(metrics)
+            if len(reports) == epochs:
+                save(tmp_path)
+                raise Killed
+
+        groups = [{"params": [weight], "lr": 0.1, "weight_decay": 0.0}]
+        with contextlib.suppress(Killed):
+            model = nn.ParameterList([weight])
+            loop.train(loss, model, groups, plan, Accelerator(cpu=True), report, lambda *_: None, resume)
+        return -np.diff(path)
+
+    whole = train(4, 5)
+    train(before, 2)
+    np.testing.assert_allclose(train(4, 5, tmp_path), whole[8:], rtol=1e-3)
 
 
 # Validation, early stopping, accumulation.

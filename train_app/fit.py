@@ -19,23 +19,34 @@ from ray.train.torch import TorchTrainer
 from synthrec import console
 from synthrec.storage import Folder
 from synthrec.training.loop import Plan
+from synthrec.training.tracking import Track
 
 Place = tuple[Any, str]  # a filesystem and a path
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
 
 
+def _untracked(number: int, values: dict[str, float]) -> None:
+    pass
+
+
 @ray.remote(num_cpus=0)
 class Ticker:
-    """Carries rank 0's progress to the driver's screen."""
+    """Carries rank 0's progress to the driver: its screen, and where the training is tracked."""
 
     def __init__(self) -> None:
-        self.state: dict[str, float] = {"step": 0, "loss": 0.0}
+        self.step, self.loss = 0, 0.0
+        self.epochs: dict[int, dict[str, float]] = {}
 
     def tell(self, step: int, loss: float) -> None:
-        self.state = {"step": step, "loss": loss}
+        self.step, self.loss = step, loss
 
-    def ask(self) -> dict[str, float]:
-        return self.state
+    def close(self, epoch: int, values: dict[str, float]) -> None:
+        self.epochs[epoch] = values
+
+    def ask(self) -> tuple[int, float, dict[int, dict[str, float]]]:
+        """Steps, their loss, and the epochs that were closed since this was asked last."""
+        closed, self.epochs = self.epochs, {}
+        return self.step, self.loss, closed
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class Job:
     """What each rank is told.
 
     Attributes:
-        recommender: its name in `synthrec.recommenders`.
+        recommender: its name in `synthrec.recommenders`, or of a module of your own.
         settings: of its objective.
         start: the folder that it starts from, on a filesystem that every node sees.
         rows: the folder with the training table, of this schema.
@@ -96,6 +107,9 @@ def worker(told: dict[str, Any]) -> None:
             if accelerator.is_main_process:
                 save(Path(folder))
                 kept = Checkpoint.from_directory(folder)
+                measured = {"epoch/loss": metrics["loss"], "epoch/ndcg@10": metrics.get("value")}
+                values = {name: value for name, value in measured.items() if value is not None}
+                ticker.close.remote(metrics["epoch"], values)
             name = f"epoch-{metrics['epoch']:04d}"
             ray_train.report(metrics | {"precision": precision}, checkpoint=kept, checkpoint_dir_name=name)
 
@@ -131,13 +145,22 @@ def _validation(job: Job, objective: Any) -> Callable[[], float]:
     return validate
 
 
-def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Result:
+def fit(
+    job: Job, workers: tuple[int, int], max_failures: int, work: Place, track: Track = _untracked
+) -> ray_train.Result:
     """Train to the end, through failures of workers, and from the last checkpoint of such a run in `work`.
+
+    Args:
+        workers: fewest and most. Between the two, as many as the cluster has room for, and another number when that
+            changes; the training then goes on from its last checkpoint.
+        track: is told `step/loss` about once a second, and after each epoch `epoch/loss` and, with a validation,
+            `epoch/ndcg@10`.
 
     Raises:
         Exception: what made training fail, if it failed more often than `max_failures`.
     """
     storage, path = work
+    fewest, most = workers
     run = Folder(storage, f"{path}/{job.recommender}")
     if not resumable(run):
         console.warn("the last run was stopped while it wrote or deleted a checkpoint: training starts anew")
@@ -146,7 +169,7 @@ def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Res
     trainer = TorchTrainer(
         worker,
         train_loop_config={"job": job, "ticker": ticker},
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=job.use_gpu),
+        scaling_config=ScalingConfig(num_workers=fewest if fewest == most else workers, use_gpu=job.use_gpu),
         run_config=RunConfig(
             name=job.recommender,
             storage_path=path,
@@ -155,17 +178,17 @@ def fit(job: Job, workers: int, max_failures: int, work: Place) -> ray_train.Res
             checkpoint_config=_keep(job),
         ),
     )
-    steps = job.plan.steps(workers) * job.plan.epochs
+    steps = job.plan.steps(most) * job.plan.epochs
     stop = threading.Event()
     with console.meter("train", steps, "steps") as meter:
-        watcher = threading.Thread(target=_watch, args=(ticker, meter, stop), daemon=True)
+        watcher = threading.Thread(target=_watch, args=(ticker, meter, track, stop), daemon=True)
         watcher.start()
         try:
             result = trainer.fit()
         finally:
             stop.set()
             watcher.join()
-            _show(ticker, meter)
+            _show(ticker, meter, track)
     if result.error:
         raise result.error
     return result
@@ -192,11 +215,15 @@ def resumable(run: Folder) -> bool:
     return all(run.exists(f"{name}/state.pt") for name in listed)
 
 
-def _watch(ticker: Any, meter: console.Meter, stop: threading.Event) -> None:
+def _watch(ticker: Any, meter: console.Meter, track: Track, stop: threading.Event) -> None:
     while not stop.wait(1.0):
-        _show(ticker, meter)
+        _show(ticker, meter, track)
 
 
-def _show(ticker: Any, meter: console.Meter) -> None:
-    state = ray.get(ticker.ask.remote())
-    meter.advance(int(state["step"]) - meter.done, f"loss {state['loss']:.3f}")
+def _show(ticker: Any, meter: console.Meter, track: Track) -> None:
+    step, loss, closed = ray.get(ticker.ask.remote())
+    if step > meter.done:
+        track(step, {"step/loss": loss})
+    meter.advance(step - meter.done, f"loss {loss:.3f}")
+    for epoch, values in closed.items():
+        track(epoch, values)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
         worst = max(worst, min(1.0, (len(p_values) - place) * p_values[index]))
         adjusted[index] = worst
     return adjusted
+
+
+def compare(
+    values: Mapping[str, Values], pairs: Iterable[tuple[str, str]], samples: int = 2000, seed: int = 13
+) -> list[dict[str, Any]]:
+    """Each system against its baseline, over the same queries, and `p_holm`, which holds for all pairs together.
+
+    Args:
+        values: system -> one value a query.
+        pairs: (system, baseline).
+    """
+    tests: list[dict[str, Any]] = [
+        {"system": one, "baseline": other, **asdict(paired_bootstrap(values[one], values[other], samples, seed))}
+        for one, other in pairs
+    ]
+    for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+        test["p_holm"] = p
+    return tests
 
 
 def _means(values: Values, samples: int, seed: int) -> Values:

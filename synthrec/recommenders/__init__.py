@@ -1,10 +1,10 @@
-"""Recommenders by name. A new one: a file here with an `Objective` (see base.py), and a line below."""
+"""Recommenders by name. A new one: a file here with an `Objective` (see base.py), and its name below."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthrec.errors import UserError
 
@@ -17,13 +17,23 @@ MODULES = {name: f"synthrec.recommenders.{name}" for name in NAMES}
 
 def objective(name: str) -> Startable:
     """The class whose `start` gives what is trained. Its module, and torch with it, is imported here only."""
-    if name not in MODULES:
-        raise UserError(f"there is no recommender '{name}'", f"there are: {', '.join(MODULES)}")
-    found: Startable = import_module(MODULES[name]).Objective
+    found: Startable = _module(name).Objective
     return found
 
 
 def scorer(name: str, folder: Path) -> Scorer:
     """A trained recommender of the next product, from the folder that its `save` wrote."""
-    found: Scorer = import_module(MODULES[name]).load(folder)
+    found: Scorer = _module(name).load(folder)
     return found
+
+
+def _module(name: str) -> Any:
+    """Of one of MODULES, or of your own: then its name is that of a module that every worker can import."""
+    path = MODULES.get(name, name)
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as error:
+        if not f"{path}.".startswith(f"{error.name}."):  # it is there, and misses something else
+            raise
+        told = f"there are: {', '.join(MODULES)}; or give the name of a module that every worker can import"
+        raise UserError(f"there is no recommender '{name}'", told) from None

@@ -34,6 +34,7 @@ class Shape:
 
     `logq`: whether samples stand for the whole catalogue, as softmax over it would have it, or for themselves alone.
     `temperature`: scores are cosines over it (NISER, Gupta et al. 2019), or dot products where it is None.
+    `gbce`: with samples, binary cross-entropy instead, calibrated by this t; None: softmax.
     """
 
     width: int = 64
@@ -45,6 +46,7 @@ class Shape:
     negatives: int = 256
     logq: bool = True
     temperature: float | None = None
+    gbce: float | None = None
 
 
 class Sequential(nn.Module):
@@ -104,12 +106,14 @@ class Sequential(nn.Module):
         given, right, wrong = vectors.split([len(targets), len(targets), len(sampled)])
         hidden = self.hidden(given, packed)
         logits = _product(hidden, wrong)
-        if self.shape.logq:  # sampling is uniform: each stands for so many items
+        if self.shape.logq and self.shape.gbce is None:  # sampling is uniform: each stands for so many items
             logits = logits + math.log(len(self.pool) / len(sampled))
         column = self._place(sampled)[targets]
         hit = (column >= 0).nonzero()[:, 0]
         logits[hit, column[hit]] = -torch.inf  # what is right is no negative
         own = (hidden.float() * right.float()).sum(1)
+        if self.shape.gbce is not None:
+            return gbce(own, logits, len(sampled) / max(1, len(self.pool) - 1), self.shape.gbce)
         return (torch.logaddexp(own, logits.logsumexp(1)) - own).mean()
 
     def _place(self, among: Tensor) -> Tensor:
@@ -177,6 +181,21 @@ class Sequential(nn.Module):
         if features is not None:
             model.catalogue.features = features  # whitened already
         return model
+
+
+def gbce(own: Tensor, others: Tensor, share: float, t: float) -> Tensor:
+    """Generalised binary cross-entropy (Petrov & Macdonald 2023, gSASRec): a sample of negatives makes a model too sure
+    of what is right, which a power of its probability takes back.
+
+    Args:
+        own: (n,) scores of what is right. others: (n, k) of the sampled; -inf where one is no negative.
+        share: of all negatives, that k is.
+        t: 0 is plain binary cross-entropy, 1 calibrates as if all negatives were seen.
+    """
+    share = min(share, 1.0)
+    power = share * (t * (1 - 1 / share) + 1 / share)
+    losses = power * functional.softplus(-own) + functional.softplus(others).sum(1)
+    return losses.mean() / (others.shape[1] + 1)
 
 
 def _product(hidden: Tensor, items: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from synthrec import console, schema
 from synthrec.config import Config, Source
 from synthrec.evaluation import classification, judgments, metrics, systems
 from synthrec.evaluation.judgments import Query
-from synthrec.evaluation.significance import bootstrap_mean, holm, paired_bootstrap
+from synthrec.evaluation.significance import bootstrap_mean, compare
 from synthrec.evaluation.systems import Ranked
 from synthrec.pipeline import Context, Stage
 from synthrec.retrieval.bm25 import BM25
@@ -158,12 +158,8 @@ def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
         for i, query in enumerate(asked):
             rows.append({"system": name, "query_id": query.query_id, **{m: v[i] for m, v in by_measure.items()}})
     context.out.write_table("per_query.parquet", pa.Table.from_pylist(rows))
-    tests = []
-    for a, b in COMPARE:
-        found = paired_bootstrap(values[a]["ndcg@10"], values[b]["ndcg@10"], samples, seed)
-        tests.append({"system": a, "baseline": b, **asdict(found)})
-    for one, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
-        one["p_holm"] = p
+    tests = compare({name: by_measure["ndcg@10"] for name, by_measure in values.items()}, COMPARE, samples, seed)
+    for one in tests:
         one["verdict"] = _verdict(one)
     counts = {t: tongues.count(t) for t in sorted(set(tongues))}
     excluded = sum(len(q.exclude) for q in asked)

@@ -14,7 +14,7 @@ from synthrec.evaluation import recommendation
 from synthrec.evaluation.baselines import EASE, Fusion, ItemKNN, Likeness, Popularity
 from synthrec.evaluation.metrics import Values
 from synthrec.evaluation.recommendation import Judged
-from synthrec.evaluation.significance import bootstrap_mean, holm, paired_bootstrap
+from synthrec.evaluation.significance import bootstrap_mean, compare
 from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.base import Scorer
 from synthrec.stages import next_items
@@ -93,13 +93,8 @@ def _compare(context: Context, judged: dict[str, Judged], marks: dict[str, float
     models = context.config.recommend.models
     best = max((name for name in judged if name not in models), key=marks.__getitem__)
     samples, seed = context.config.evaluate.bootstrap, context.config.seed
-    tests = []
-    for name in models:
-        found = paired_bootstrap(judged[name].by_case["ndcg@10"], judged[best].by_case["ndcg@10"], samples, seed)
-        tests.append({"system": name, "baseline": best, **asdict(found)})
-    for one, p in zip(tests, holm([t["p"] for t in tests]), strict=True):
-        one["p_holm"] = p
-    return tests
+    values = {name: one.by_case["ndcg@10"] for name, one in judged.items()}
+    return compare(values, [(name, best) for name in models], samples, seed)
 
 
 def _print(result: dict[str, Any]) -> None:

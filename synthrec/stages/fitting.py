@@ -13,6 +13,7 @@ from synthrec import cluster, recommenders
 from synthrec.config import Config
 from synthrec.pipeline import Context
 from synthrec.storage import Folder
+from synthrec.training.tracking import tracked
 
 if TYPE_CHECKING:
     from synthrec.training.loop import Plan
@@ -24,11 +25,12 @@ def layout(config: Config) -> list[Any]:
 
 
 def workers(context: Context) -> int:
-    """Join or start Ray, and see that it has what the workers need. Returns how many there will be."""
+    """Join or start Ray, and see that it has what the fewest workers need. Returns how many there will be at most."""
     own = context.config.train
+    fewest, most = own.ranks
     cluster.start()
-    cluster.need(own.workers, own.workers if own.use_gpu else 0, context.stage.name, "train.workers or train.use_gpu")
-    return own.workers
+    cluster.need(fewest, fewest if own.use_gpu else 0, context.stage.name, "train.workers or train.use_gpu")
+    return most
 
 
 def batch(wanted: int, rows: int, workers: int) -> int:
@@ -74,13 +76,20 @@ def fitted(
         validation=None if validation is None else (work.fs, f"{work.path}/validation"),
         filter_viewed=context.config.recommend.filter_viewed,
     )
-    result = fit(job, own.workers, own.max_failures, (work.fs, work.path))
+    with tracked(own.track, _log(context, recommender), f"{context.config.name} {recommender}") as track:
+        result = fit(job, own.ranks, own.max_failures, (work.fs, work.path), track)
     checkpoint = result.checkpoint
     if validation is not None:
         checkpoint = max(result.best_checkpoints or [], key=lambda one: one[1]["value"])[0]
     _publish(checkpoint, work / "start", recommender, settings, context.out)
     work.delete()
     return dict(result.metrics or {})
+
+
+def _log(context: Context, recommender: str) -> Path:
+    """Where TensorBoard looks: `tensorboard --logdir RUN/logs`; of a run elsewhere than on a disk, a folder here."""
+    here = context.root.local if context.root.is_local else Path(tempfile.gettempdir(), context.config.name)
+    return here / "logs" / "tensorboard" / f"{recommender}-{context.out.path.rpartition('/')[2]}"
 
 
 def _publish(checkpoint: Any, start: Folder, recommender: str, settings: dict[str, Any], out: Folder) -> None:

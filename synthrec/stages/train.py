@@ -17,7 +17,7 @@ from synthrec.training.pairs import Rows
 if TYPE_CHECKING:
     from synthrec.recommenders.bi_encoder import BiEncoder
 
-OTHERS = {"max_failures", "models", "cross_encoder", "classifier"}  # settings that change no bi-encoder
+OTHERS = {"max_failures", "track", "models", "cross_encoder", "classifier"}  # settings that change no bi-encoder
 OWN = ("temperature", "false_negatives", "matryoshka", "distil", "chunk_tokens", "learning_rate")
 
 
@@ -29,13 +29,13 @@ def run(context: Context) -> dict[str, Any]:
     from synthrec.training.loop import Plan
 
     config = context.config.train
-    ranks_batch = fitting.workers(context) * config.batch_size
+    workers = fitting.workers(context)
     labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL).to_pylist()
     rows = pairs.training_pairs(config, context.inputs["prepare"], labels)
-    if rows.num_rows < ranks_batch:
+    if rows.num_rows < workers * config.batch_size:
         raise UserError(
             f"{rows.num_rows} training pairs are fewer than one step takes "
-            f"({config.workers} workers x batch {config.batch_size})",
+            f"({workers} workers x batch {config.batch_size})",
             "synthesise more queries, or lower train.batch_size or train.workers",
         )
     encoder, added = starting_encoder(context)
@@ -48,7 +48,7 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "pairs": rows.num_rows,
         "added_characters": added,
-        "workers": config.workers,
+        "workers": workers,
         "precision": metrics.get("precision"),
         # Not from Ray's table of metrics, which forgets an epoch with its checkpoint.
         "loss": [round(loss, 5) for loss in metrics.get("losses", [])],

@@ -95,6 +95,9 @@ def train(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(steps * plan.epochs, plan.warmup, plan.decay))
     done = _restore(resume, model, optimizer, schedule)
+    schedule.last_epoch = len(done.losses) * steps  # ranks, and so an epoch's steps, may have been others before
+    for group, base, rate in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+        group["lr"] = base * rate(schedule.last_epoch)
     for epoch in range(len(done.losses), plan.epochs):
         if done.spent(plan.patience):
             break
