@@ -11,7 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from synthrec.errors import UserError
+from serve_app.logs import log
+from synthrec.retrieval.filters import FilterError
+from synthrec.stores import StoreError
 
 MEDIA = "application/problem+json"
 TITLES = {
@@ -74,9 +76,15 @@ def install(app: FastAPI) -> None:
     async def ours(request: Request, error: Problem) -> Response:
         return reply(error, _id(request))
 
-    @app.exception_handler(UserError)
-    async def users(request: Request, error: UserError) -> Response:
+    @app.exception_handler(FilterError)
+    async def unfit(request: Request, error: FilterError) -> Response:
         return reply(Problem(422, error.problem, error.hint), _id(request))
+
+    @app.exception_handler(StoreError)
+    async def no_store(request: Request, error: StoreError) -> Response:
+        """Where it is and what ails it is for the log: other errors' words name files, too, and are not passed on."""
+        log.error("the store failed", extra={"facts": {"request": _id(request), "why": error.problem}})
+        return reply(busy(1, "the store does not answer; nothing of this request was kept"), _id(request))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

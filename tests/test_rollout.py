@@ -198,7 +198,7 @@ def test_the_command_line_shows_swaps_and_rolls_back(api, held):
             app, ["bundle", *words, "--url", str(api.base_url)], env={"SYNTHREC_API_KEY": held[0]["all"]}
         )
         assert told.exit_code == 0, told.output
-        return json.loads(told.output)
+        return json.loads(told.stdout)
 
     assert run("show")["version"] == "one"
     assert run("swap", "two", "--percent", "10")["candidate"] == "two"
@@ -219,6 +219,20 @@ def test_a_full_service_sends_away_at_once_and_recovers(root, tmp_path, monkeypa
         assert {one.status_code for one in replies} == {200, 503}
         assert {one.headers["retry-after"] for one in busy} == {"3"}
         assert busy[0].json()["type"] == "urn:synthrec:problem:busy"
+        assert api.post("/v1/search", json={"query": "pan"}).status_code == 200
+
+
+def test_searches_go_on_without_the_store_and_nobody_reads_where_it_is(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
+    where = little_bundle.home(root)
+    where = type(where)(where.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite")
+    with little_bundle.served(where) as api:
+        for name in ("store.sqlite", "store.sqlite-wal"):
+            (tmp_path / name).write_bytes(b"torn" * 4096)
+        event = {"event_id": "e", "user_id": "anna", "product_id": "KIT01", "kind": "view"}
+        reply = api.post("/v1/events", json={"events": [event]})
+        assert reply.status_code == 503, reply.text
+        assert "sqlite" not in reply.text
         assert api.post("/v1/search", json={"query": "pan"}).status_code == 200
 
 
