@@ -13,7 +13,7 @@ const WORDS = {
     recommendedBefore: "Before the last click", lastClick: "Last click", basis: "Because of", nothing: "Nothing.",
     bases: { model: "the trained recommender", text: "likeness to what was taken", popularity: "what most take", typical: "what is typical of the shop" },
     brandsFor: "Brands for", ask: "Show brands", says: "A shopper writes to the shop", suggest: "Suggest replies",
-    read: "A review or a search", judge: "Read it", products: "products", source: "from dialogue",
+    read: "A review or a search", judge: "Read it", products: "products", source: "from",
     sentiment: "Sentiment", intent: "Intent",
   },
   zh: {
@@ -28,7 +28,7 @@ const WORDS = {
     recommendedBefore: "上次点击之前", lastClick: "上次点击", basis: "依据", nothing: "没有结果。",
     bases: { model: "训练好的推荐模型", text: "与已看商品相似", popularity: "大家都在买", typical: "店铺代表商品" },
     brandsFor: "按需求找品牌", ask: "推荐品牌", says: "顾客发来的消息", suggest: "推荐回复",
-    read: "一条评论或搜索", judge: "分析", products: "件商品", source: "来自对话",
+    read: "一条评论或搜索", judge: "分析", products: "件商品", source: "来自",
     sentiment: "情感", intent: "意图",
   },
 };
