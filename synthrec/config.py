@@ -464,6 +464,9 @@ class SequentialModel(NextModel):
     dropout: Fraction = Field(0.5, description="share of what the model sees that is hidden while it learns")
     ids: bool = Field(True, description="products that were taken also get an embedding of their own")
     negatives: Annotated[int, Field(ge=0)] = Field(0, description="products sampled a batch; 0: softmax over all")
+    temperature: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="scores are cosines over it, as 0.07; null: dot products"
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="of AdamW; embeddings have none")
 
 

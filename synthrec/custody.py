@@ -1,8 +1,8 @@
 """One shopper in a run directory: where the data went, and taking it out again.
 
 A shopper is known by pseudonym. Rows are the shopper's that carry it, or an id of a row that does: a review, the
-requests made of it, their answers, the labels of these and the requests made of those. Files are looked at one at a
-time.
+requests made of it, their answers, the labels of these and the requests made of those. What people decided about such
+labels is theirs, too. Files are looked at one at a time.
 
 Forgetting is resumable: what is to be removed is written down (in `forgotten/`) before the first row is, each file is
 replaced whole, and only at the end is that list of ids struck out. Until then no stage runs. The pseudonym stays, so
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from synthrec import audit, stores
 from synthrec.errors import UserError
 from synthrec.privacy import Pseudonymiser, load_key
+from synthrec.review import decisions
 from synthrec.storage import Folder
 
 HOLDS_ROWS = ("prepare", "synthesize", "curate")
@@ -73,6 +74,8 @@ def reached(root: Folder, shopper: Shopper) -> dict[str, int]:
         if count := pc.sum(mine(table, shopper)).as_py():
             folder = name.rpartition("/")[0]
             found[folder] = found.get(folder, 0) + count
+    for name, lines in decisions.about(root, shopper.ids).items():
+        found[name] = len(lines)
     touched = {part for folder in found for part in folder.split("/")[1:2]}
     for stage in _made_of_them(root):
         if (root / stage).exists("manifest.json"):
@@ -96,7 +99,7 @@ def forget(root: Folder, who: str) -> tuple[dict[str, int], list[str]]:
         shopper = Shopper(who, set(before["ids"]), set(before["said"]))
     _gather(root, shopper)
     tomb.write_json(name, {"done": False, "ids": sorted(shopper.ids), "said": sorted(shopper.said)})
-    removed: dict[str, int] = {}
+    removed = decisions.forget(root, shopper.ids)
     for path, table in _tables(root):
         theirs = mine(table, shopper)
         if count := pc.sum(theirs).as_py():

@@ -19,6 +19,7 @@ from synthrec import config, custody, schema, stores
 from synthrec.cli import run_stages
 from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
+from synthrec.review import decisions
 from synthrec.stages import prepare, synthesize
 from synthrec.stores import Event
 
@@ -147,12 +148,25 @@ def test_curated_labels_of_a_shopper_go_and_what_was_made_of_them_is_listed(shop
         (root / stage / made).write_bytes("weights", b"w")
         (root / stage).write_json("manifest.json", {"fingerprint": made, "inputs": {"before": source}})
     (root / "train_graph" / "work" / "b1").write_bytes("checkpoint", b"w")
+    ledger = decisions.Ledger(root, "eve")
+    for row in (theirs[WORDS[ANN]][0], theirs[WORDS[BOB]][0]):
+        shown = {key: row[key] for key in ("id", "task", "facet", "language", "text")}
+        ledger.append(
+            decisions.Decision(
+                **shown, seen=row["label"], verdict="accept", gold=row["label"], reviewer="eve", made="t"
+            )
+        )
+    with pytest.raises(UserError, match="review"):
+        custody.forget(root, ann)
+    ledger.close()
     reached = custody.reached(root, custody.Shopper(ann))
+    assert reached["review/decisions/eve.jsonl"] == 1
     assert any(one.startswith(f"curate/{pipeline.fingerprint('curate')}/labels") for one in reached)
     made = {one for one, rows in reached.items() if rows == 0}
     assert made == {"train/a1", "train_graph/b1", "evaluate/c1", "package/d1"}
 
     removed, stale = custody.forget(root, ann)
+    assert [one.id for one in decisions.read(root)] == [theirs[WORDS[BOB]][0]["id"]]
     after = folder.read_table(schema.LABEL).to_pylist()
     assert {row["id"] for row in after} < {row["id"] for row in before}
     assert any(row in after for row in theirs[WORDS[BOB]])

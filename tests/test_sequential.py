@@ -251,3 +251,16 @@ def test_each_parameter_is_in_one_group_and_embeddings_do_not_decay():
     kept = {id(p) for p in groups[1]["params"]}
     assert {id(model.catalogue.ids.weight), id(model.ages.weight), id(model.norm.bias)} <= kept
     assert id(model.blocks[0].out.weight) not in kept
+
+
+@pytest.mark.parametrize("negatives", [0, 8])
+def test_scores_are_cosines_over_the_temperature_and_are_kept(tmp_path, negatives):
+    shape = Shape(**{**vars(SMALL), "temperature": 0.1, "negatives": negatives})
+    model, rows = made(shape), [[1, 2, 3], [4]]
+    scores = model.scores(ask(rows))
+    assert np.abs(scores).max() <= 10 + 1e-4
+    np.testing.assert_allclose(np.linalg.norm(model.vectors(), axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(model.encode(arrays(rows)), axis=1), 10, atol=1e-4)
+    assert torch.isfinite(model.loss(arrays(rows)))
+    model.save(tmp_path)
+    np.testing.assert_array_equal(Sequential.load(tmp_path).scores(ask(rows)), scores)

@@ -243,12 +243,10 @@ def asked(number):
 
 
 @real
-@pytest.mark.parametrize("turn", ["first", "again"])  # a second plan of the same driver starts anew
-def test_a_plan_answers_every_row_once_and_keeps_the_others(folder, ray_session, reference, turn):
+def test_a_plan_answers_every_row_once_and_keeps_the_others(folder, ray_session, reference):
     import ray
 
-    count = 48 if turn == "first" else 8
-    rows = [asked(number) for number in range(count)]
+    rows = [asked(number) for number in range(48)]
     whole = pa.Table.from_pylist(rows, schema=pa.unify_schemas([OTHERS, TAKEN]))
     step = vllm.processor(settings(folder))
     blocks = list(step(ray.data.from_arrow(whole)).iter_batches(batch_format="pyarrow", batch_size=None))
@@ -281,7 +279,7 @@ def check(reference, kind, row, got):
     assert (got["text"] is None) == (kind not in (0, 3))
 
 
-@real
+@real  # and so does a second plan of the same driver
 def test_the_whole_stage_runs_on_it_and_asks_nothing_twice(folder, ray_session, tmp_path):
     shop = Shop(tmp_path / "shop")
     engine = settings(folder, context=512).model_dump()

@@ -33,7 +33,7 @@ from synthrec.training.checkpoints import Checkpoints
 
 POLICIES = {"viewed_left_out": True, "viewed_kept": False}
 RECIPE = Recipe(
-    Shape(dropout=0.5, negatives=1024, logq=False),
+    Shape(width=128, dropout=0.5, negatives=1024, logq=False, temperature=0.07),
     batch_size=256,
     learning_rate=2e-3,
     warmup=0.02,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.synthesis.runs import Run, answers, only
-from synthrec import cluster
+from synthrec import cluster, models
 from synthrec.config import Engine as EngineSettings
 from synthrec.engines import Engine, Sampling, load
 from synthrec.synthesis.worker import seed
@@ -124,7 +124,7 @@ def _peers(model: str, write: Sequence[Row], score: Sequence[Row]) -> dict[str, 
     from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-    net = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).eval()
+    net = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, models.fast_dtype("cpu"))).eval()
     stop = _sampling()
     how: dict[str, Any] = {
         "max_new_tokens": stop.max_tokens,

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 Features = NDArray[np.float32]
 
@@ -20,18 +21,21 @@ class Items(nn.Module):
         known: (items,) whether the item occurs in what is learnt from.
         features: (items, any width) of frozen encoders; several, as of text and image, side by side in the columns.
         ids: whether a known item also has an embedding of its own.
+        unit: whether vectors are brought to length 1. What is often taken then wins by direction, not by length.
     """
 
     known: Tensor
     features: Tensor
 
-    def __init__(self, known: NDArray[np.bool_], width: int, ids: bool, features: Features | None) -> None:
+    def __init__(
+        self, known: NDArray[np.bool_], width: int, ids: bool, features: Features | None, unit: bool = False
+    ) -> None:
         super().__init__()
         if not ids and features is None:
             raise ValueError("an item needs an embedding of its own, features, or both")
         if features is not None and len(features) != len(known):
             raise ValueError(f"{len(features)} rows of features for {len(known)} items")
-        self.count, self.width = len(known), width
+        self.count, self.width, self.unit = len(known), width, unit
         self.register_buffer("known", torch.from_numpy(known.copy()))
         self.ids = nn.Embedding(len(known), width) if ids else None
         if self.ids is not None:
@@ -58,7 +62,8 @@ class Items(nn.Module):
             parts.append(self.ids.weight if which is None else self.ids(which))
         if self.adaptor is not None:
             parts.append(self.adaptor(self.features if which is None else self.features[which]))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        whole = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return functional.normalize(whole, dim=-1) if self.unit else whole
 
     def knowable(self) -> Tensor:
         """(items,): of which there is anything to go by."""

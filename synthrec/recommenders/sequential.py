@@ -33,6 +33,7 @@ class Shape:
     """`negatives`: items sampled, for a batch, beside the targets; 0 for softmax over all known items.
 
     `logq`: whether samples stand for the whole catalogue, as softmax over it would have it, or for themselves alone.
+    `temperature`: scores are cosines over it (NISER, Gupta et al. 2019), or dot products where it is None.
     """
 
     width: int = 64
@@ -43,6 +44,7 @@ class Shape:
     ids: bool = True
     negatives: int = 256
     logq: bool = True
+    temperature: float | None = None
 
 
 class Sequential(nn.Module):
@@ -59,7 +61,7 @@ class Sequential(nn.Module):
         super().__init__()
         self.shape = shape
         self.items = len(known)
-        self.catalogue = Items(known, shape.width, shape.ids, features)
+        self.catalogue = Items(known, shape.width, shape.ids, features, unit=shape.temperature is not None)
         self.register_buffer("pool", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.ages = nn.Embedding(shape.longest, shape.width)
         nn.init.normal_(self.ages.weight, std=0.02)
@@ -68,11 +70,16 @@ class Sequential(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
 
     def hidden(self, vectors: Tensor, packed: Packed) -> Tensor:
-        """Items' vectors, (tokens, width), one for each packed item -> what each position expects next, same shape."""
+        """Items' vectors, (tokens, width), one for each packed item -> what each position expects next, same shape.
+
+        Its dot product with an item's vector is the item's score.
+        """
         x = self.dropout(vectors + self.ages(packed.ages))
         for block in self.blocks:
             x = block(x, packed.groups)
-        return self.norm(x)  # type: ignore[no-any-return]
+        x = self.norm(x)
+        temperature = self.shape.temperature
+        return x if temperature is None else functional.normalize(x, dim=-1) / temperature
 
     def loss(self, sequences: Sequence[History]) -> Tensor:
         """Mean cross-entropy of each item that follows another, over the last `longest` of each sequence.

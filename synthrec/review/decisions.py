@@ -6,10 +6,12 @@ ids are hashes of what made the label, so a decision finds its row again after c
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -46,14 +48,14 @@ class Ledger:
         if not REVIEWER.fullmatch(reviewer):
             raise UserError(f"--reviewer {reviewer!r} is no file's name", "use letters, digits, '.', '-', '_' and '@'")
         folder = _place(root).make().local
+        self._folder = os.open(folder, os.O_RDONLY)
+        fcntl.flock(self._folder, fcntl.LOCK_SH)  # `forget` replaces files, which must not be open for appending then
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         self._file = os.open(folder / f"{reviewer}.jsonl", flags, 0o600)
         end = os.lseek(self._file, 0, os.SEEK_END)
         if end and os.pread(self._file, 1, end - 1) != b"\n":  # a write was cut short: the next starts its own line
             os.write(self._file, b"\n")
-        place = os.open(folder, os.O_RDONLY)
-        os.fsync(place)  # the file's name, too
-        os.close(place)
+        os.fsync(self._folder)  # the file's name, too
 
     def append(self, decision: Decision) -> None:
         """Write a decision; it is on the disk when this returns."""
@@ -64,6 +66,7 @@ class Ledger:
 
     def close(self) -> None:
         os.close(self._file)
+        os.close(self._folder)
 
 
 def read(root: Folder) -> list[Decision]:
@@ -72,9 +75,7 @@ def read(root: Folder) -> list[Decision]:
     place = _place(root)
     for name in place.files(".jsonl"):
         broken = 0
-        for line in place.read_bytes(name).split(b"\n"):
-            if not line:
-                continue
+        for line in _lines(place, name):
             try:
                 one = Decision(**json.loads(line))
             except (ValueError, TypeError):
@@ -90,6 +91,60 @@ def read(root: Folder) -> list[Decision]:
 def gold(decisions: Iterable[Decision]) -> dict[str, Decision]:
     """By label id, the latest decision that says what is right: of several reviewers, the last one's word."""
     return {one.id: one for one in decisions if one.gold is not None}
+
+
+def about(root: Folder, labels: set[str]) -> dict[str, list[bytes]]:
+    """File, from the run directory -> its lines about any of these labels, undone ones too."""
+    place = _place(root)
+    found = {name: [line for line in _lines(place, name) if _id(line) in labels] for name in place.files(".jsonl")}
+    return {f"review/decisions/{name}": lines for name, lines in found.items() if lines}
+
+
+def forget(root: Folder, labels: set[str]) -> dict[str, int]:
+    """Take out all that was decided about these labels, and lines that were cut short, which might be of them.
+
+    Returns:
+        File, from the run directory -> how many lines about them were removed.
+
+    Raises:
+        UserError: where somebody is reviewing, whose next answer would be lost.
+    """
+    place, mine = _place(root), about(root, labels)
+    if not place.files(".jsonl"):
+        return {}
+    with _nobody_reviews(place):
+        for name in place.files(".jsonl"):
+            lines = _lines(place, name)
+            kept = [line for line in lines if (one := _id(line)) is not None and one not in labels]
+            if len(kept) < len(lines):
+                place.write_bytes(name, b"".join(line + b"\n" for line in kept))
+    return {name: len(lines) for name, lines in mine.items()}
+
+
+@contextmanager
+def _nobody_reviews(place: Folder) -> Iterator[None]:
+    folder = os.open(place.local, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(
+            "a review of this run directory is going on", "stop `synthrec review`, then try again"
+        ) from None
+    finally:
+        os.close(folder)
+
+
+def _lines(place: Folder, name: str) -> list[bytes]:
+    return [line for line in place.read_bytes(name).split(b"\n") if line]
+
+
+def _id(line: bytes) -> str | None:
+    """Of the label that a line is about; None where the line was cut short."""
+    try:
+        return str(Decision(**json.loads(line)).id)
+    except (ValueError, TypeError):
+        return None
 
 
 def _place(root: Folder) -> Folder:

@@ -63,7 +63,7 @@ def _sequential(config: SequentialModel, context: Context, shop: Shop) -> Made:
     rows = [one for one in [*shop.split.train, *shop.synthetic] if len(one) > 1]
     known = np.zeros(len(shop.products), bool)
     known[np.concatenate([np.zeros(0, np.int64), *rows])] = True
-    names = ("width", "blocks", "heads", "longest", "dropout", "ids", "negatives")
+    names = ("width", "blocks", "heads", "longest", "dropout", "ids", "negatives", "temperature")
     shape = Shape(**{name: getattr(config, name) for name in names})
     torch.manual_seed(context.config.seed)
     model = Sequential(known, shape, next_items.vectors(context, shop.texts) if config.text else None)
