@@ -136,7 +136,8 @@ class RedisStore:
             self._changes = self._db.register_script(CHANGES)
             _check(self._db, self.name)
             self._db.set(PREFIX + "schema", SCHEMA, nx=True)
-            if (found := self._db.get(PREFIX + "schema")) != SCHEMA:
+            found: str = self._db.get(PREFIX + "schema")
+            if found != SCHEMA:
                 raise StoreError(f"{self.name} holds a store of version {found}, not {SCHEMA}", "give another database")
 
     def add_events(self, events: Sequence[Event]) -> int:
