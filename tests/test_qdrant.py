@@ -39,6 +39,9 @@ def index(many, server):
     return Qdrant(many, server)
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
+
+
 def same(index, many, asked, k, allowed=None):
     positions, scores = index.search(asked, k, allowed)
     want, exact = Exact(many).search(asked, k, allowed)

@@ -59,6 +59,7 @@ def exported(folder: Path) -> Encoder:
         from synthrec.compression.export import export
         from synthrec.recommenders.bi_encoder import BiEncoder
 
+        console.say("exporting the encoder")
         draft = folder / "int8.draft"
         shutil.rmtree(draft, ignore_errors=True)
         export(BiEncoder.load(models.encoder("embedded")), draft)

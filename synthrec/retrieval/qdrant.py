@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ class Qdrant:
         client: of a server, or `QdrantClient(":memory:")`.
 
     Raises:
-        UserError: the server cannot be reached, or refuses.
+        UserError: here and in every method: the server cannot be reached, or refuses.
     """
 
     def __init__(self, vectors: Floats, client: QdrantClient, prefix: str = "synthrec") -> None:
@@ -42,14 +44,12 @@ class Qdrant:
         self._client = client
         digest = hashlib.sha256(np.ascontiguousarray(vectors)).hexdigest()
         self.collection = f"{prefix}-{width}-{digest[:32]}"
-        try:
+        with _told("take the vectors"):
             self._fill(vectors)
             self._wait()
-        except (ApiException, OSError) as error:
-            raise UserError(f"Qdrant does not take the vectors: {error}", "see that it runs, and its disk") from error
 
     def search(self, vectors: Floats, k: int, allowed: Mask | None = None) -> tuple[Positions, Floats]:
-        """As `VectorIndex.search`.
+        """As `VectorIndex.search`; of equals at the last place the server chooses.
 
         Few allowed positions are sent along, and compared with all; where many are allowed, more are asked for until k
         of them are, or all have been seen.
@@ -60,13 +60,15 @@ class Qdrant:
         if not wanted:
             return positions, scores
         for row, vector in enumerate(vectors):
-            places, values = self._one(vector, wanted, count, allowed)
+            with _told("answer"):
+                places, values = self._one(vector, wanted, count, allowed)
             positions[row, : len(places)], scores[row, : len(places)] = places, values
         return positions, scores
 
     def drop(self) -> None:
         """Remove the collection from the server."""
-        self._client.delete_collection(self.collection)
+        with _told("drop a collection"):
+            self._client.delete_collection(self.collection)
 
     def _one(self, vector: Floats, k: int, count: int, allowed: Mask | None) -> tuple[Positions, Floats]:
         if allowed is None:
@@ -122,3 +124,14 @@ class Qdrant:
             if time.monotonic() > end:
                 raise UserError(f"Qdrant is not done with {self.collection}", "see its log, and its processors")
             time.sleep(0.2)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """The client's errors in words."""
+    try:
+        yield
+    except (ApiException, OSError) as error:
+        raise UserError(
+            f"Qdrant does not {what}: {error}", "see that it runs and can be reached, and its disk"
+        ) from error
