@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from redis_server import RedisServer, installed
 
 from synthrec import config
 from synthrec.cli import run_stages
@@ -31,6 +32,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real server that syncs every write; skipped where there is none."""
+    pytest.importorskip("redis", reason="the client of Redis is not installed: pip install 'synthrec[redis]'")
+    if not installed():
+        pytest.skip("no redis-server on PATH: apt-get install redis-server")
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

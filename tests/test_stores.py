@@ -24,9 +24,13 @@ NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 WRITER = Path(__file__).with_name("store_writer.py")
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "redis"])
 def url(request, tmp_path):
-    return f"sqlite:///{tmp_path / 'events.sqlite'}"
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'events.sqlite'}"
+    server = request.getfixturevalue("redis_server")
+    server.empty()
+    return server.url
 
 
 @pytest.fixture
@@ -224,7 +228,7 @@ def test_it_does_what_a_dict_would(fresh, calls, after, limit):
 
 
 @pytest.fixture
-def fresh(url, tmp_path):
+def fresh(request, url, tmp_path):
     """Opens an empty store, each time another."""
     from contextlib import contextmanager
 
@@ -232,7 +236,11 @@ def fresh(url, tmp_path):
 
     @contextmanager
     def opened():
-        store = stores.open(f"sqlite:///{tmp_path / f'{next(numbers)}.sqlite'}")
+        if url.startswith("redis:"):
+            request.getfixturevalue("redis_server").empty()
+            store = stores.open(url)
+        else:
+            store = stores.open(f"sqlite:///{tmp_path / f'{next(numbers)}.sqlite'}")
         yield store
         store.close()
 

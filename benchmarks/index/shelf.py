@@ -24,18 +24,23 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+")
 COLOURS = ("black", "blue", "red", "white", "green", "silver", "pink", "clear")
 
 
+def real(data: Path) -> int:
+    """How many real products there are."""
+    return len(_read(data))
+
+
 def products(data: Path, count: int, seed: int = 7) -> list[dict[str, Any]]:
     """Rows of the catalogue (`schema.CATALOGUE`), `count` of them, each with a price, a category and a colour."""
-    real = _read(data)
+    whole = _read(data)
     dice = random.Random(seed)  # noqa: S311
-    sentences = [SENTENCE.split(row["description"]) if row["description"] else [] for row in real]
+    sentences = [SENTENCE.split(row["description"]) if row["description"] else [] for row in whole]
     said = [one for mine in sentences for one in mine]
-    brands = sorted({row["brand"] for row in real if row["brand"]})
+    brands = sorted({row["brand"] for row in whole if row["brand"]})
     made = []
     for number in range(count):
-        row, own = real[number % len(real)], sentences[number % len(real)]
+        row, own = whole[number % len(whole)], sentences[number % len(whole)]
         title, brand, text = row["title"], row["brand"], row["description"]
-        if number >= len(real):
+        if number >= len(whole):
             brand = dice.choice(brands)
             title = _variant(title, row["brand"], brand, dice)
             text = dice.choice(own if own and dice.random() < 0.5 else said)[:150]

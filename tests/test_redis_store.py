@@ -1,0 +1,196 @@
+"""What is Redis's own in the event store: a server killed and started again, its settings, its log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis_server import RedisServer
+
+from synthrec import stores
+from synthrec.stores import Event, StoreError
+
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(redis_server):
+    redis_server.empty()
+    opened = stores.open(redis_server.url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def mortal(redis_server, tmp_path):
+    """A server that a test may kill."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+class Writer(threading.Thread):
+    """Writes until told to stop; `acknowledged` holds the numbers that the store said it has."""
+
+    def __init__(self, url, name):
+        super().__init__(daemon=True)
+        self.store, self.name, self.stop = stores.open(url), name, False
+        self.acknowledged, self.products, self.asked = [], {}, 0
+        self.start()
+
+    def run(self):
+        while not self.stop:
+            number = f"{self.name}-{self.asked}"
+            self.asked += 1
+            try:
+                assert self.store.add_events([Event(number, "ann", "p", "view", NOON)]) == 1
+                revision = self.store.put_products([{"product_id": number}])
+                assert self.store.add_feedback([{"user_id": "ann", "number": number}]) == 1
+            except StoreError:
+                continue
+            self.acknowledged.append(number)
+            self.products[number] = revision
+
+
+def test_no_acknowledged_write_is_lost_or_doubled_when_the_server_is_killed(mortal):
+    writers = [Writer(mortal.url, str(worker)) for worker in range(3)]
+    for _ in range(4):
+        wait_for_more(writers, 25)
+        mortal.kill()
+        time.sleep(0.1)
+        mortal.start()
+    wait_for_more(writers, 5)
+    for one in writers:
+        one.stop = True
+    for one in writers:
+        one.join(30)
+        assert not one.is_alive()
+    store = stores.open(mortal.url)
+    acknowledged = [number for one in writers for number in one.acknowledged]
+    events = [one.event_id for one in store.history("ann", 10**6)]
+    said = [row["number"] for _, row in store.feedback(0, 10**6)]
+    products = {one.product_id: one.revision for one in store.changes(0, 10**6)}
+    store.close()
+    assert len(acknowledged) >= 300
+    assert set(acknowledged) <= set(events)
+    assert set(acknowledged) <= set(said)
+    assert len(said) == len(set(said)), "a call was sent again and done twice"
+    for one in writers:
+        assert one.products.items() <= products.items()
+
+
+def wait_for_more(writers, count):
+    """Until each has written so many more."""
+    want, end = [len(one.acknowledged) + count for one in writers], time.monotonic() + 60
+    while any(len(one.acknowledged) < least for one, least in zip(writers, want, strict=True)):
+        assert time.monotonic() < end, "nothing is written any more"
+        time.sleep(0.005)
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_and_the_work_done_once(store, monkeypatch):
+    """The connection breaks after the server did the work and before its answer is read."""
+    from redis.connection import Connection
+    from redis.exceptions import ConnectionError
+
+    real, broken = Connection.read_response, []
+
+    def breaks(self, *args, **kwargs):
+        answer = real(self, *args, **kwargs)
+        if not broken and answer == 2:
+            broken.append(answer)
+            self.disconnect()
+            raise ConnectionError("lost")
+        return answer
+
+    store.add_feedback([{"n": 0}])  # the script is known to the server from now on
+    monkeypatch.setattr(Connection, "read_response", breaks)
+    assert store.add_feedback([{"n": 1}, {"n": 2}]) == 2
+    assert broken
+    assert [row["n"] for _, row in store.feedback(0, 9)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("appendonly", "no", "appendonly no"),
+        ("appendfsync", "everysec", "CONFIG SET appendfsync always"),
+        ("no-appendfsync-on-rewrite", "yes", "no-appendfsync-on-rewrite yes"),
+        ("maxmemory-policy", "allkeys-lru", "maxmemory-policy allkeys-lru"),
+    ],
+)
+def test_a_server_that_would_lose_writes_is_refused(mortal, name, value, words):
+    mortal.client().config_set("maxmemory", "100mb")
+    stores.open(mortal.url).close()
+    mortal.client().config_set(name, value)
+    with pytest.raises(StoreError, match="would lose writes it acknowledged") as told:
+        stores.open(mortal.url)
+    assert words in str(told.value)
+
+
+def test_a_server_that_does_not_tell_its_settings_is_warned_of(mortal, caplog):
+    mortal.client().acl_setuser(
+        "shop", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@all"], commands=["-config"]
+    )
+    url = mortal.url.replace("//", "//shop:secret@")
+    store = stores.open(url)
+    assert store.put_products([{"product_id": "a"}]) == 1
+    assert "does not tell how it persists" in caplog.text
+    store.close()
+    with pytest.raises(StoreError, match="password") as told:
+        stores.open(url.replace("secret", "guess"))
+    assert "guess" not in str(told.value)
+
+
+def test_forgetting_leaves_no_byte_in_the_log(mortal, tmp_path):
+    store = stores.open(mortal.url)
+    store.add_events([Event(f"e{n}", "the-forgotten-one", "p", "view", NOON) for n in range(50)])
+    store.add_events([Event("e", "bob", "p", "view", NOON)])
+    store.add_feedback([{"user_id": "the-forgotten-one"}])
+    assert store.forget("the-forgotten-one") == 51
+    logs = list((tmp_path / "appendonlydir").iterdir())
+    left = b"".join(path.read_bytes() for path in logs)
+    store.close()
+    assert b"bob" in left
+    assert b"the-forgotten-one" not in left
+
+
+def test_popularity_passes_over_the_forgotten(store):
+    given = [("a", "ann"), ("b", "bob"), ("a", "bob"), ("c", "ann"), ("c", "ann")]
+    when = [NOON + timedelta(minutes=minute) for minute in range(len(given))]
+    rows = zip(given, when, strict=True)
+    store.add_events([Event(f"e{at}", user, product, "view", at, 0.5) for (product, user), at in rows])
+    assert store.popular(2) == [("a", 1.0), ("c", 1.0)]
+    store.forget("ann")
+    assert store.popular(9) == [("a", 0.5), ("b", 0.5)]
+
+
+def test_what_others_keep_in_the_database_is_left_alone(redis_server):
+    redis_server.empty()
+    redis_server.client().set("theirs", "1")
+    store = stores.open(redis_server.url)
+    store.note("a", {"n": 1})
+    store.close()
+    assert redis_server.client().get("theirs") == "1"
+    redis_server.client().set("synthrec:schema", "99")
+    with pytest.raises(StoreError, match="of version 99"):
+        stores.open(redis_server.url)
+
+
+def test_a_server_that_is_not_there_is_told(monkeypatch):
+    import synthrec.stores.redis as room
+
+    monkeypatch.setattr(room, "ATTEMPTS", 1)
+    with pytest.raises(StoreError, match=r"cannot open redis://127\.0\.0\.1:1/0") as told:
+        stores.open("redis://shop:secret@127.0.0.1:1/0")
+    assert "secret" not in str(told.value)
+
+
+def test_without_the_package_it_is_told_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "synthrec.stores.redis", raising=False)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(StoreError, match=r"synthrec\[redis\]"):
+        stores.open("redis://127.0.0.1:1/0")
