@@ -32,7 +32,7 @@ from synthrec.storage import Folder
 MARK = "SYNTHREC_TRAIN_FAULTS"  # an environment variable: every process of a run inherits it, and is known by it
 WORKERS, BATCH, DELAY = 2, 16, 1.5
 FAILURES = 3  # of a driver, not by a kill
-PATIENCE = 240.0  # seconds to wait for a checkpoint, or for the end
+PATIENCE = 900.0  # seconds to wait for a checkpoint, or for the end
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def test_the_file_is_the_one_that_the_documentation_shows():
 
 
 def test_it_is_trained_validated_and_loaded_like_any_other(tmp_path, ray_session):
-    from popular import Popular
+    from tests.popular import Popular  # workers find what lies under the working directory
 
     dice = np.random.default_rng(0)
     rows = [dice.choice(ITEMS, 4, p=[0.05, 0.4, 0.1, 0.2, 0.15, 0.1]).tolist() for _ in range(80)]
@@ -41,7 +41,7 @@ def test_it_is_trained_validated_and_loaded_like_any_other(tmp_path, ray_session
     cases = Cases(np.arange(3), [np.array([0])] * 3, [np.array([1])] * 3)
     (place / "validation").write_table("cases.parquet", table(cases))
     job = Job(
-        recommender="popular",
+        recommender="tests.popular",
         settings={"learning_rate": 0.1},
         plan=loop.Plan(rows=len(rows), batch_size=20, epochs=10, warmup=0.0, seed=1),
         start=(place.fs, f"{place.path}/start"),
@@ -62,11 +62,11 @@ def test_it_is_trained_validated_and_loaded_like_any_other(tmp_path, ray_session
     assert [told["epoch/ndcg@10", epoch] for epoch in range(10)] == result.metrics["values"]
     assert losses[-1] < losses[0]
     assert result.metrics["values"][-1] == 1.0, "the best-liked product is what all of them take next"
-    objective = recommenders.objective("popular").start(start, job.settings, lambda mine: mine)
+    objective = recommenders.objective("tests.popular").start(start, job.settings, lambda mine: mine)
     with result.checkpoint.as_directory() as folder:
         objective.load_state_dict(loop.read(Path(folder))["model"])
     objective.save(start)
-    order = np.argsort(-recommenders.scorer("popular", start).scores(cases)[0])
+    order = np.argsort(-recommenders.scorer("tests.popular", start).scores(cases)[0])
     assert order[0] == Counter(item for row in rows for item in row).most_common(1)[0][0] == 1
 
 
