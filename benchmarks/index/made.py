@@ -76,13 +76,14 @@ def encoded(encoder: Encoder, texts: Sequence[str], cache: Path, name: str, quer
             chunk = texts[start : start + CHUNK]
             digest = hashlib.sha256("\0".join([str(query), *chunk]).encode()).hexdigest()
             file = cache / f"{digest[:32]}.npy"
-            if not file.is_file():
+            if file.is_file():
+                meter.advance(len(chunk), "kept from before")
+            else:
                 draft = file.with_suffix(".draft")
                 with draft.open("wb") as out:
-                    np.save(out, encoder.encode(chunk, query))
+                    np.save(out, encoder.encode(chunk, query, tick=lambda done: meter.advance(done, "")))
                 draft.rename(file)
             found.append(np.load(file, allow_pickle=False))
-            meter.advance(len(chunk))
     return np.concatenate(found)
 
 

@@ -136,7 +136,7 @@ class RedisStore:
             self._changes = self._db.register_script(CHANGES)
             _check(self._db, self.name)
             self._db.set(PREFIX + "schema", SCHEMA, nx=True)
-            found: str = self._db.get(PREFIX + "schema")
+            found: Any = self._db.get(PREFIX + "schema")
             if found != SCHEMA:
                 raise StoreError(f"{self.name} holds a store of version {found}, not {SCHEMA}", "give another database")
 
