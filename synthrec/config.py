@@ -481,7 +481,7 @@ class SequentialModel(NextModel):
     ids: bool = Field(True, description="products that were taken also get an embedding of their own")
     negatives: Annotated[int, Field(ge=0)] = Field(0, description="products sampled a batch; 0: softmax over all")
     temperature: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="scores are cosines over it, as 0.07; null: dot products"
+        0.07, description="scores are cosines over it; null: dot products, which did worse on every set tried"
     )
     gbce: Fraction | None = Field(
         None, description="with negatives, gBCE instead of softmax: how far, of 1, it is calibrated; null: softmax"

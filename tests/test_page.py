@@ -1,4 +1,4 @@
-"""The web page in Debian's Chromium: search in both languages, why, filters, before and after, shoppers, brands, a phone."""
+"""The web page in Debian's Chromium: search in both languages, filters, before and after, shoppers, a phone."""
 
 from __future__ import annotations
 
@@ -71,8 +71,14 @@ def test_filters_narrow_and_what_is_similar_is_shown(page):
     page.get_by_label("to price").fill("30")
     page.get_by_label("Storefront").select_option("en")
     expect(page.locator("#results .facts").first).to_contain_text("en")
-    page.wait_for_function("[...document.querySelectorAll('#results .facts')].every(one => one.textContent.endsWith('en'))")
-    prices = [float(one) for text in page.locator("#results .facts").all_inner_texts() for one in re.findall(r"· ([\d.]+) ·", text)]
+    page.wait_for_function(
+        "[...document.querySelectorAll('#results .facts')].every(one => one.textContent.endsWith('en'))"
+    )
+    prices = [
+        float(one)
+        for text in page.locator("#results .facts").all_inner_texts()
+        for one in re.findall(r"· ([\d.]+) ·", text)
+    ]
     assert prices and max(prices) <= 30
     first = page.locator("#results li").first
     title = first.locator(".title").inner_text()
@@ -84,9 +90,11 @@ def test_filters_narrow_and_what_is_similar_is_shown(page):
 def test_before_and_after_stand_side_by_side(page):
     search(page, "something to keep soup warm")
     page.get_by_role("switch").check()
-    expect(page.locator("#results h2")).to_have_text(["Before: keyword search", "After: learnt from what the LLM wrote"])
-    before, after = (set(column.locator("li").evaluate_all("all => all.map(one => one.dataset.product)"))
-                     for column in page.locator("#results > div").all())
+    expect(page.locator("#results h2")).to_have_text([re.compile("^Before"), re.compile("^After")])
+    before, after = (
+        set(column.locator("li").evaluate_all("all => all.map(one => one.dataset.product)"))
+        for column in page.locator("#results > div").all()
+    )
     assert page.locator("#results .badge").count() == len(after - before) > 0
 
 
@@ -133,8 +141,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(page, tmp_path):
     page.get_by_role("switch").check()
     expect(page.locator("#results h2")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    small = page.locator("button:visible").evaluate_all("all => all.filter(one => one.getBoundingClientRect().height < 28).length")
-    assert small == 0
+    heights = page.locator("button:visible").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+    assert min(heights) >= 28  # pixels: what a finger hits
 
 
 def test_a_title_cannot_become_markup(page, url):

@@ -166,10 +166,11 @@ def fit(
         console.warn("the last run was stopped while it wrote or deleted a checkpoint: training starts anew")
         run.delete()
     ticker: Any = Ticker.remote()  # type: ignore[attr-defined]
+    count: Any = fewest if fewest == most else workers  # Any: Ray's types know no range, its trainer does
     trainer = TorchTrainer(
         worker,
         train_loop_config={"job": job, "ticker": ticker},
-        scaling_config=ScalingConfig(num_workers=fewest if fewest == most else workers, use_gpu=job.use_gpu),
+        scaling_config=ScalingConfig(num_workers=count, use_gpu=job.use_gpu),
         run_config=RunConfig(
             name=job.recommender,
             storage_path=path,

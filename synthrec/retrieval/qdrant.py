@@ -42,7 +42,7 @@ class Qdrant:
     def __init__(self, vectors: Floats, client: QdrantClient, prefix: str = "synthrec") -> None:
         self.size, width = vectors.shape
         self._client = client
-        digest = hashlib.sha256(np.ascontiguousarray(vectors).data).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
         self.collection = f"{prefix}-{width}-{digest[:32]}"
         with _told("take the vectors"):
             self._fill(vectors)
