@@ -32,7 +32,7 @@ GRAPH = {"width": 128, "layers": 3, "draws": 8}
 GRAPH_PLAN = {"batch_size": 8192, "epochs": 12, "warmup": 0.05}
 GRAPH_RATE = 0.03
 SEQUENTIAL = Recipe(
-    Shape(width=64, blocks=2, heads=2, longest=200, dropout=0.2, negatives=0),
+    Shape(width=64, blocks=2, heads=2, longest=200, dropout=0.2, negatives=0, temperature=0.07),
     batch_size=32,
     learning_rate=3e-3,
     weight_decay=0.01,
