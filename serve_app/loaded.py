@@ -108,7 +108,7 @@ def load(folder: Path, settings: Serve, pool: Executor, remote: Encode | None = 
     made = Loaded(folder.name, opened, index, model, remote or batched, brands(opened), _recommender(opened))
     _check_sense(made)
     # Read and computed now, not while a shopper waits.
-    _ = made.places, made.middle, opened.reranker, opened.classifier, opened.replies
+    _ = made.places, made.middle, opened.reranker, opened.classifier, opened.replies, opened.asked
     return made
 
 

@@ -13,11 +13,13 @@ from serve_app.schemas.common import Hit, Hits, Why
 from serve_app.schemas.search import LabelScores, Replies, SearchRequest, SimilarRequest, SuggestedReply
 from serve_app.service import Service
 from synthrec.retrieval.live import Found
+from synthrec.retrieval.tokens import words
 
 if TYPE_CHECKING:
     from synthrec.recommenders.cross_encoder import CrossEncoder
 
 SHOWN = ("title", "brand", "category", "price", "language")
+LEARNT = 3  # queries of the LLM that a hit shows
 DEEPEST = 1_000  # hits; deeper pages are for crawlers, who should read the catalogue
 
 
@@ -56,7 +58,7 @@ async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hi
         )
         if reranker:
             return _reranked(loaded, reranker, request, found)
-        return hits(loaded, found, request.explain)
+        return hits(loaded, found, request.query if request.explain else None)
 
     return Hits(hits=await service.searched(work), bundle=loaded.version)
 
@@ -68,24 +70,38 @@ def _reranked(loaded: Loaded, reranker: CrossEncoder, request: SearchRequest, fo
     made = []
     for place, score in order:
         one = found[place]
-        why = Why(lexical=one.lexical, semantic=one.semantic, matched=list(one.matched), reranked=True)
-        made.append(hit(rows[place], score, why if request.explain else None))
+        why = _why(loaded, one, request.query, reranked=True) if request.explain else None
+        made.append(hit(rows[place], score, why))
     return made
 
 
-def hits(loaded: Loaded, found: Iterable[Found | Ranked], explain: bool = False) -> list[Hit]:
-    """With what a shop page shows; a product that was deleted since is left out."""
+def hits(loaded: Loaded, found: Iterable[Found | Ranked], explained: str | None = None) -> list[Hit]:
+    """With what a shop page shows; a product that was deleted since is left out.
+
+    Args:
+        explained: the query that each hit should say why it answers.
+    """
     made = []
     for one in found:
         try:
             row = loaded.index.product(one.product_id)
         except KeyError:
             continue
-        why = None
-        if explain and isinstance(one, Found):
-            why = Why(lexical=one.lexical, semantic=one.semantic, matched=list(one.matched))
+        why = _why(loaded, one, explained) if explained is not None and isinstance(one, Found) else None
         made.append(hit(row, one.score, why))
     return made
+
+
+def _why(loaded: Loaded, one: Found, query: str, reranked: bool = False) -> Why:
+    terms = set(words(query))
+    asked = sorted(loaded.bundle.asked.get(one.product_id, ()), key=lambda text: -len(terms & set(words(text))))
+    return Why(
+        lexical=one.lexical,
+        semantic=one.semantic,
+        matched=list(one.matched),
+        learnt=asked[:LEARNT],
+        reranked=reranked,
+    )
 
 
 def hit(row: dict[str, Any], score: float, why: Why | None = None) -> Hit:

@@ -7,6 +7,7 @@ reranker/          the cross-encoder, where one was trained (safetensors, JSON)
 classifier/        heads that tell sentiment, intent and the like, where the run had such labels (safetensors, JSON)
 replies/           past replies by what they answered, where the shop gave dialogues (npy, JSON)
 brands/            brands by their profiles and products, where products have brands (npy, JSON)
+queries.parquet    what the LLM thought shoppers would ask for each product, where it did: answers "why is this here?"
 catalogue.parquet  products in order of position
 vectors.npy        unit vectors, float32, (products, width)
 bm25/              the lexical index (npy, JSON)
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from synthrec.recommenders.replies import Replies
 
 FORMAT = 2
-MANIFEST = "manifest.json"
+MANIFEST, QUERIES = "manifest.json", "queries.parquet"
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,17 @@ class Bundle:
         from synthrec.recommenders.brands import Brands
 
         return Brands.load(found) if (found := self._part("brands")) else None
+
+    @cached_property
+    def asked(self) -> dict[str, list[str]]:
+        """Product -> queries that the LLM wrote for it and curation kept."""
+        found: dict[str, list[str]] = {}
+        if (path := self.path / QUERIES).is_file():
+            for product, text in zip(
+                *pq.read_table(path, columns=["product_id", "text"]).to_pydict().values(), strict=True
+            ):
+                found.setdefault(product, []).append(text)
+        return found
 
     def _part(self, name: str) -> Path | None:
         folder = self.path / name

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import uvicorn
 
@@ -29,6 +31,7 @@ from synthrec.sources.records import Product
 
 SHOP = Path(__file__).parents[1] / "examples" / "store"
 VERDICTS = {"positive": ["love it", "great and sturdy", "best pan"], "negative": ["it leaks", "broke at once", "awful"]}
+ASKED = ["for gas stoves", "iron pan", "cast iron skillet for steaks", "a gift for a cook"]
 PAST = [
     ("dialogue:1#0", "Does the flask leak?", "No, its lid is sealed."),
     ("dialogue:2#0", "When will it arrive?", "In two days."),
@@ -53,6 +56,7 @@ def make(folder, encoder=None, rows=None, weights=None, whole=True, **manifest):
     encoder.save(folder / "model")
     if whole:
         parts(folder, encoder, vectors)
+        pq.write_table(pa.table({"product_id": ["KIT01"] * 4, "text": ASKED}), folder / bundle.QUERIES)
     told = {"name": "little", "made": "2026-11-25T00:00:00+00:00", "system": "hybrid", "lineage": {"train": "0123"}}
     told |= {"weights": weights or {"en": 0.5, "zh": 0.2}, "metrics": {"ndcg@10": {"mean": 0.6}}, "encoder": None}
     told |= {"recommender": {"system": "graph", "filter_viewed": True} if whole else None}

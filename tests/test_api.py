@@ -80,6 +80,8 @@ def test_a_hit_says_why_it_is_there(api):
     assert {"cast", "iron", "skillet"} <= set(hit["why"]["matched"])
     assert hit["why"]["lexical"] > 0
     assert -1 <= hit["why"]["semantic"] <= 1
+    assert hit["product_id"] == "KIT01"
+    assert hit["why"]["learnt"] == ["cast iron skillet for steaks", "iron pan", "for gas stoves"]
     assert ask(api, "/v1/search", query="cast iron skillet", k=1)["hits"][0]["why"] is None
 
 

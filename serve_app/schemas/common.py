@@ -72,6 +72,9 @@ class Why(BaseModel):
     lexical: Annotated[float, Field(description="BM25's score")]
     semantic: Annotated[float | None, Field(description="cosine of query and product; null where only words count")]
     matched: Annotated[list[str], Field(description="terms of the query, stemmed, that the product's text holds")]
+    learnt: Annotated[
+        list[str], Field(description="queries that the LLM wrote for the product, nearest to this one first")
+    ] = []
     reranked: Annotated[bool, Field(description="whether the cross-encoder gave the score")] = False
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
-from synthrec import console, schema
+from synthrec import bundle, console, schema
 from synthrec.compression.encoder import Encoder, load
 from synthrec.pipeline import Context
 from synthrec.recommenders.brands import Brands
@@ -42,6 +43,8 @@ def write(context: Context, catalogue: pa.Table, vectors: Scores, folder: Path) 
         found["replies"] = count
     if context.config.package.brands and (count := _brands(context, catalogue, vectors, encoder, folder / "brands")):
         found["brands"] = count
+    if count := _queries(context, folder / bundle.QUERIES):
+        found["queries"] = count
     return found
 
 
@@ -91,6 +94,17 @@ def _brands(context: Context, catalogue: pa.Table, vectors: Scores, encoder: Enc
     if titles:
         Brands.build(_profiles(context), titles, encode).save(out)
     return len(titles)
+
+
+def _queries(context: Context, out: Path) -> int:
+    """Returns how many there are."""
+    where = pads.field("task") == "queries"
+    labels = (context.inputs["curate"] / "labels").read_table(schema.LABEL, ["id", "product_id", "text"], where)
+    out.unlink(missing_ok=True)
+    if labels.num_rows:
+        rows = labels.sort_by("id").select(["product_id", "text"])
+        pq.write_table(rows.group_by(["product_id", "text"], use_threads=False).aggregate([]), out, compression="zstd")
+    return labels.num_rows
 
 
 def _profiles(context: Context) -> dict[str, str]:
