@@ -158,14 +158,38 @@ def test_forgetting_leaves_no_byte_in_the_log(mortal, tmp_path):
     assert b"the-forgotten-one" not in left
 
 
-def test_popularity_passes_over_the_forgotten(store):
-    given = [("a", "ann"), ("b", "bob"), ("a", "bob"), ("c", "ann"), ("c", "ann")]
-    when = [NOON + timedelta(minutes=minute) for minute in range(len(given))]
-    rows = zip(given, when, strict=True)
-    store.add_events([Event(f"e{at}", user, product, "view", at, 0.5) for (product, user), at in rows])
-    assert store.popular(2) == [("a", 1.0), ("c", 1.0)]
+def test_popularity_follows_what_comes_what_grows_old_and_who_is_forgotten(store, redis_server, monkeypatch):
+    import synthrec.stores.popular as window
+    import synthrec.stores.redis as room
+
+    monkeypatch.setattr(window, "LATELY", 6)
+    monkeypatch.setattr(room, "LATELY", 6)
+    monkeypatch.setattr(room, "PART", 2)
+    numbers = iter(range(99))
+
+    def add(*given):
+        rows = [(next(numbers), product, user) for product, user in given]
+        store.add_events([Event(f"e{n}", u, p, "view", NOON + timedelta(minutes=n), 0.1) for n, p, u in rows])
+
+    def popular(limit=9):
+        """As this store counts it, and as one that is opened now."""
+        other = stores.open(redis_server.url)
+        found, anew = store.popular(limit), other.popular(limit)
+        other.close()
+        assert [one for one, _ in found] == [one for one, _ in anew]
+        assert [weight for _, weight in found] == pytest.approx([weight for _, weight in anew])
+        return [(one, round(10 * weight)) for one, weight in found]
+
+    assert popular() == []
+    add(("a", "ann"), ("b", "bob"), ("a", "bob"), ("c", "ann"), ("c", "ann"))
+    assert popular() == [("a", 2), ("c", 2), ("b", 1)]
+    assert popular(1) == [("a", 2)]
+    add(("d", "bob"), ("d", "ann"), ("d", "bob"))
+    assert popular() == [("d", 3), ("c", 2), ("a", 1)]
     store.forget("ann")
-    assert store.popular(9) == [("a", 0.5), ("b", 0.5)]
+    assert popular() == [("d", 2), ("a", 1)]
+    add(*[("e", "cy")] * 20)
+    assert popular() == [("e", 6)]
 
 
 def test_what_others_keep_in_the_database_is_left_alone(redis_server):
