@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from starlette.staticfiles import StaticFiles
+from starlette.requests import Request
+from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
 import synthrec
@@ -19,6 +21,7 @@ from serve_app.schemas.common import ProblemDetails
 from serve_app.service import Service
 
 PAGE = Path(__file__).parent / "web"
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'"
 ABOUT = (
     "Search and recommendation over a shop's own products, in English and Chinese. Errors are problem details "
     "(RFC 9457). Where the service has keys, send one as `Authorization: Bearer KEY`; scopes: read, write, admin."
@@ -38,9 +41,20 @@ def routes() -> FastAPI:
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]
-    if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True), "page")
+    # File by file: a mount at the root would answer for every path that the API does not have.
+    for path, file in page_files().items():
+        app.add_route(path, partial(_file, file), include_in_schema=False)
     return app
+
+
+def page_files() -> dict[str, Path]:
+    """Path -> file of the web page."""
+    files = {f"/{one.relative_to(PAGE).as_posix()}": one for one in sorted(PAGE.rglob("*")) if one.is_file()}
+    return {"/": PAGE / "index.html", **files}
+
+
+async def _file(file: Path, request: Request) -> FileResponse:
+    return FileResponse(file, headers={"content-security-policy": POLICY})
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
@@ -65,5 +79,4 @@ def create(service: Service, keys: Keyring | None, named: bool = False) -> ASGIA
     """
     app = routes()
     app.state.service = service
-    files = {f"/{one.relative_to(PAGE).as_posix()}" for one in PAGE.rglob("*") if one.is_file()}
-    return Guard(app, service.settings, keys, service.metrics, files | ({"/"} if files else set()), named)
+    return Guard(app, service.settings, keys, service.metrics, page_files().keys(), named)

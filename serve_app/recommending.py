@@ -29,8 +29,9 @@ async def recommend(service: Service, request: RecommendRequest) -> Recommended:
     events = await history(service, shopper)
     taken = [event.product_id for event in events] + request.history
     async with service.answering(shopper) as loaded:
-        popular = await service.stored(lambda: service.store.popular(POPULAR)) if not taken else []
-        return await service.searched(lambda: _recommended(loaded, taken, popular, request))
+        recent = _recent(loaded, taken)
+        popular = await service.stored(lambda: service.store.popular(POPULAR)) if recent is None else []
+        return await service.searched(lambda: _recommended(loaded, taken, recent, popular, request))
 
 
 async def history(service: Service, shopper: str | None) -> list[Event]:
@@ -41,23 +42,27 @@ async def history(service: Service, shopper: str | None) -> list[Event]:
 
 
 def _recommended(
-    loaded: Loaded, taken: Sequence[str], popular: Sequence[tuple[str, float]], request: RecommendRequest
+    loaded: Loaded,
+    taken: Sequence[str],
+    recent: Vector | None,
+    popular: Sequence[tuple[str, float]],
+    request: RecommendRequest,
 ) -> Recommended:
     viewed = loaded.filters_viewed if request.filter_viewed is None else request.filter_viewed
     filters = request.filters.plain(*(dict.fromkeys(taken) if viewed else ()))
     count = request.k * POOL if request.diversity else request.k
-    ranked, basis = _ranked(loaded, taken, popular, filters, count)
+    if recent is None:
+        ranked, basis = _popular(loaded, popular, filters, count)
+    else:
+        ranked, basis = _ranked(loaded, taken, recent, filters, count)
     if request.diversity:
         ranked = _diverse(loaded, ranked, request.k, request.diversity)
     return Recommended(hits=hits(loaded, ranked[: request.k]), basis=basis, bundle=loaded.version)
 
 
 def _ranked(
-    loaded: Loaded, taken: Sequence[str], popular: Sequence[tuple[str, float]], filters: Filters, count: int
+    loaded: Loaded, taken: Sequence[str], vector: Vector, filters: Filters, count: int
 ) -> tuple[list[Ranked], Basis]:
-    vector = _recent(loaded, taken)
-    if vector is None:
-        return _popular(loaded, popular, filters, count)
     alike = [Ranked(one.product_id, one.score) for one in loaded.index.search("", vector, count, filters, 1.0)]
     recommender = loaded.recommender
     known = [place for product in taken if (place := loaded.places.get(product)) is not None]
@@ -68,8 +73,8 @@ def _ranked(
 
 
 def _recent(loaded: Loaded, taken: Sequence[str]) -> Vector | None:
-    """(width,): the last products taken, by their texts; None where none of them is known."""
-    vectors = loaded.of_products(taken[-RECENT:])
+    """(width,): the last known products taken, by their texts; None where none is known."""
+    vectors = loaded.of_products(taken)[-RECENT:]
     if not len(vectors):
         return None
     return mean(vectors * (0.5 ** np.arange(len(vectors))[::-1, None]).astype(np.float32))

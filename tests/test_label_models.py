@@ -167,6 +167,7 @@ def test_replies_of_an_encrypted_run_stay_out_of_its_bundle(ready, tmp_path):
     assert told == {"brands": 2}
 
 
+@pytest.mark.slow
 def test_the_cross_encoder_learns_grades_and_teaches_them(ready, ray_session, tmp_path):
     own = {"models": ["cross_encoder"], "hard_negatives": 2, "distil": 1.0, "negative_margin": 1.0, "epochs": 1}
     own |= {"cross_encoder": {"epochs": 25, "batch_size": 1, "learning_rate": 5e-3, "rank_weight": 0.5}}

@@ -38,7 +38,10 @@ def tracked(kind: str, folder: Path, name: str) -> Iterator[Track]:
             mlflow = _package("mlflow", kind)
             mlflow.set_experiment("synthrec")
             with mlflow.start_run(run_name=name):
-                yield lambda step, values: mlflow.log_metrics(values, step=step)
+                # MLflow takes no "@" in a name.
+                yield lambda step, values: mlflow.log_metrics(
+                    {name.replace("@", "_at_"): value for name, value in values.items()}, step=step
+                )
         case _:
             yield lambda step, values: None
 
