@@ -87,7 +87,8 @@ def small_shop(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "dialogues": {"path": str(folder / "dialogues.jsonl")},
         },
         "synthesize": {
-            "engine": {"resources": {"batch_size": 16}},
+            # Threads of one LLM wait for each other at every layer; on busy cores that takes most of the time.
+            "engine": {"resources": {"batch_size": 16, "threads": 1}},
             "tasks": {
                 "queries": {"per_product": 2},
                 "relevance": {"max_queries": 10},

@@ -130,7 +130,7 @@ def config(store, tmp_path_factory):
         "run_dir": str(folder / "run"),
         "sources": {kind: {"path": str(path)} for kind, path in files.items()},
         "synthesize": {
-            "engine": {"resources": {"batch_size": 8}},
+            "engine": {"resources": {"batch_size": 8, "threads": 1}},
             "tasks": {"queries": {"per_product": 2}, "relevance": {"max_queries": 12}, "sentiment": {}},
         },
         "train": {"epochs": 3, "batch_size": 8, "workers": 2, "models": []},

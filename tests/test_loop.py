@@ -24,7 +24,6 @@ STAGES = (
     "synthesize",
     "curate",
     "train",
-    "train_classifier",
     "train_sequential",
     "train_graph",
     "evaluate",

@@ -51,7 +51,7 @@ def test_search_ranks_as_evaluation_did(api, opened, query):
     vector = BiEncoder.load(opened.model).encode([query.strip()], query=True)[0]
     scores = opened.hybrid.scores(query.strip(), vector)
     best = [place for place in rank(scores[None], 10)[0] if scores[place] > 0]
-    expected = opened.catalogue.take(best)["product_id"].to_pylist()
+    expected = [opened.catalogue["product_id"][int(place)].as_py() for place in best]
     hits = search(api, query)
     assert ids(hits) == expected
     assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
