@@ -160,8 +160,9 @@ def test_the_bundle_is_whole_and_says_what_it_came_from(small_run):
     assert (opened.path / "recommender").is_dir() == (best in ("sequential", "graph"))
     assert opened.catalogue.num_rows == 26
     assert set(opened.manifest["parts"]) == {"replies", "brands", "queries"}
-    assert opened.classifier.of_texts(["很好", "awful"])["sentiment"].shape == (2, 2)
+    assert opened.classifier is None
     assert opened.replies.top(["什么时候发货"], 1)
+    assert opened.asked
     assert opened.brands.top("pan", 1)
     assert opened.hybrid.vectors.shape == (26, 384)
 

@@ -56,6 +56,16 @@ def search(page, words):
     return page.locator("#results li")
 
 
+def until(page, fits):
+    """Wait till all products shown fit."""
+    for _ in range(200):
+        found = page.locator("#results .facts").all_inner_texts()
+        if found and all(map(fits, found)):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(found)
+
+
 @pytest.mark.parametrize(("words", "language"), [("cast iron skillet", "en"), ("炒菜不粘的锅", "zh")])
 def test_results_come_while_one_types_and_say_why(page, words, language):
     first = search(page, words).first
@@ -70,9 +80,7 @@ def test_filters_narrow_and_what_is_similar_is_shown(page):
     search(page, "pan")
     page.get_by_label("to price").fill("30")
     page.get_by_label("Storefront").select_option("en")
-    fits = "one => one.textContent.endsWith('· en') && Number(one.textContent.split(' · ').at(-2)) <= 30"
-    found = "[...document.querySelectorAll('#results .facts')]"
-    page.wait_for_function(f"{found}.length && {found}.every({fits})")
+    until(page, lambda facts: facts.endswith("· en") and float(facts.split(" · ")[-2]) <= 30)
     first = page.locator("#results li").first
     title = first.locator(".title").inner_text()
     first.get_by_role("button", name="Similar").click()
