@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.machine import machine
+from benchmarks.marked import marked
 from synthrec import cluster, console
 from synthrec.storage import Folder
 
@@ -194,14 +195,7 @@ class _Run:
         return max((int(name.rpartition("-")[2]) + 1 for name in names), default=0)
 
     def _processes(self) -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == str(self.folder):
-                    found.append(process)
-            except psutil.Error:  # gone meanwhile, or another user's
-                continue
-        return found
+        return marked(MARK, str(self.folder))
 
     def _workers(self) -> list[psutil.Process]:
         found = []

@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from synthrec.privacy import find
+from synthrec.privacy.written import blanked
 
 FREE = ("query", "comment", "why", "trace")  # facts that may hold what people wrote
 FACTS: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)  # of the request in hand
@@ -28,21 +28,12 @@ def fact(**facts: Any) -> None:
         held |= facts
 
 
-def mask(text: str) -> str:
-    """Each find of personal data as its kind alone: a log needs no pseudonyms."""
-    parts, at = [], 0
-    for span in find(text):
-        parts += [text[at : span.start], f"<{span.kind.upper()}>"]
-        at = span.end
-    return "".join((*parts, text[at:]))
-
-
 class Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         facts = dict(getattr(record, "facts", {}))
         if record.exc_info and record.exc_info[1] is not None:
             facts["trace"] = "".join(traceback.format_exception(record.exc_info[1]))[-4000:]
-        facts |= {name: mask(str(facts[name])) for name in FREE if facts.get(name) is not None}
+        facts |= {name: blanked(str(facts[name])) for name in FREE if facts.get(name) is not None}
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), **facts}
         return json.dumps(line, ensure_ascii=False, default=str)

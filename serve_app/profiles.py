@@ -9,7 +9,7 @@ from typing import Any
 
 from serve_app.loaded import Loaded
 from serve_app.problems import Problem
-from serve_app.recommending import history
+from serve_app.recommending import known
 from serve_app.schemas.shoppers import PriceRange, Profile, ProfileRequest, Taste
 from serve_app.searching import hit
 from serve_app.service import Service
@@ -20,9 +20,7 @@ TOLD, LATEST = 5, 5
 
 
 async def profile(service: Service, request: ProfileRequest) -> Profile:
-    shopper = service.shopper(request.user_id)
-    events = await history(service, shopper)
-    taken = [event.product_id for event in events] + request.history
+    shopper, events, taken = await known(service, request)
     if not taken:
         raise Problem(404, "nothing is known of this shopper", "send events first, or give a history")
     async with service.answering(shopper) as loaded:

@@ -9,7 +9,15 @@ import numpy as np
 from serve_app.batching import Vector
 from serve_app.loaded import Loaded
 from serve_app.problems import Problem
-from serve_app.schemas.shoppers import Basis, Brand, Brands, BrandsRequest, Recommended, RecommendRequest
+from serve_app.schemas.shoppers import (
+    Basis,
+    Brand,
+    Brands,
+    BrandsRequest,
+    ProfileRequest,
+    Recommended,
+    RecommendRequest,
+)
 from serve_app.searching import Ranked, hits
 from serve_app.service import Service
 from synthrec.recommenders.brands import mean
@@ -25,20 +33,20 @@ SAMPLE = 1_000  # products that the spread of likeness is estimated from
 
 
 async def recommend(service: Service, request: RecommendRequest) -> Recommended:
-    shopper = service.shopper(request.user_id)
-    events = await history(service, shopper)
-    taken = [event.product_id for event in events] + request.history
+    shopper, _, taken = await known(service, request)
     async with service.answering(shopper) as loaded:
         recent = _recent(loaded, taken)
         popular = await service.stored(lambda: service.store.popular(POPULAR)) if recent is None else []
         return await service.searched(lambda: _recommended(loaded, taken, recent, popular, request))
 
 
-async def history(service: Service, shopper: str | None) -> list[Event]:
-    """What the store knows of a shopper, oldest first."""
-    if shopper is None:
-        return []
-    return await service.stored(lambda: service.store.history(shopper, REMEMBERED))
+async def known(
+    service: Service, request: RecommendRequest | BrandsRequest | ProfileRequest
+) -> tuple[str | None, list[Event], list[str]]:
+    """(pseudonym, the store's events, products taken by the store and by the request) of a shopper, oldest first."""
+    shopper = service.shopper(request.user_id)
+    events = [] if shopper is None else await service.stored(lambda: service.store.history(shopper, REMEMBERED))
+    return shopper, events, [event.product_id for event in events] + request.history
 
 
 def _recommended(
@@ -131,9 +139,7 @@ def _diverse(loaded: Loaded, ranked: Sequence[Ranked], k: int, diversity: float)
 
 
 async def brands(service: Service, request: BrandsRequest) -> Brands:
-    shopper = service.shopper(request.user_id)
-    events = await history(service, shopper)
-    taken = [event.product_id for event in events] + request.history
+    shopper, _, taken = await known(service, request)
     async with service.answering(shopper) as loaded:
         if request.query is not None:
             vector = await loaded.encode(request.query)

@@ -74,8 +74,7 @@ def reached(root: Folder, shopper: Shopper) -> dict[str, int]:
         if count := pc.sum(mine(table, shopper)).as_py():
             folder = name.rpartition("/")[0]
             found[folder] = found.get(folder, 0) + count
-    for name, lines in decisions.about(root, shopper.ids).items():
-        found[name] = len(lines)
+    found |= decisions.about(root, shopper.ids)
     touched = {part for folder in found for part in folder.split("/")[1:2]}
     for stage in _made_of_them(root):
         if (root / stage).exists("manifest.json"):
@@ -117,7 +116,7 @@ def forget(root: Folder, who: str) -> tuple[dict[str, int], list[str]]:
 
 
 def forget_live(url: str, who: str) -> int:
-    """Erase a shopper, by pseudonym, from the endpoint's store, which knows the shop's own ids; how many rows."""
+    """Erase a shopper, by pseudonym, from the endpoint's store, own ids of the shop included; how many rows."""
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).expanduser().exists():
         return 0  # nothing was ever served
     key = Pseudonymiser(load_key())

@@ -19,6 +19,8 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
+from benchmarks.marked import marked
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -68,14 +70,7 @@ class Run:
 
     def processes(self):
         """All processes of this run, orphans too."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARK) == str(self.folder):
-                    found.append(process)
-            except psutil.Error:  # gone meanwhile, or another user's
-                continue
-        return found
+        return marked(MARK, str(self.folder))
 
     def kill_everything(self):
         """As when the machine stops: the driver, its Ray and all workers at once."""

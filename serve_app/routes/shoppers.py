@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter
 
 from serve_app import profiles, recommending
-from serve_app.logs import fact, mask
+from serve_app.logs import fact
 from serve_app.routes.common import Serving, problems
 from serve_app.schemas.shoppers import (
     EventsRequest,
@@ -21,6 +21,7 @@ from serve_app.schemas.shoppers import (
     RecommendedBatch,
     RecommendRequest,
 )
+from synthrec.privacy.written import blanked
 from synthrec.stores import WEIGHTS, Event
 
 router = APIRouter(prefix="/v1", tags=["shoppers"], responses=problems(404))
@@ -69,7 +70,7 @@ async def events(request: EventsRequest, service: Serving) -> Kept:
 async def feedback(request: FeedbackRequest, service: Serving) -> Kept:
     """What a shopper or the staff said of a result: kept for the next training, personal data masked."""
     row = request.model_dump(exclude_none=True) | {"at": datetime.now(UTC).isoformat()}
-    row |= {name: mask(row[name]) for name in ("query", "comment") if name in row}
+    row |= {name: blanked(row[name]) for name in ("query", "comment") if name in row}
     if request.user_id is not None:
         row["user_id"] = service.shopper(request.user_id)
     new = await service.stored(lambda: service.store.add_feedback([row]))

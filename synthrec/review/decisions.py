@@ -76,9 +76,8 @@ def read(root: Folder) -> list[Decision]:
     for name in place.files(".jsonl"):
         broken = 0
         for line in _lines(place, name):
-            try:
-                one = Decision(**json.loads(line))
-            except (ValueError, TypeError):
+            one = _decision(line)
+            if one is None:
                 broken += 1
                 continue
             last.pop((one.reviewer, one.id), None)
@@ -93,10 +92,10 @@ def gold(decisions: Iterable[Decision]) -> dict[str, Decision]:
     return {one.id: one for one in decisions if one.gold is not None}
 
 
-def about(root: Folder, labels: set[str]) -> dict[str, list[bytes]]:
-    """File, from the run directory -> its lines about any of these labels, undone ones too."""
+def about(root: Folder, labels: set[str]) -> dict[str, int]:
+    """File, from the run directory -> how many of its lines, undone ones too, are about any of these labels."""
     place = _place(root)
-    found = {name: [line for line in _lines(place, name) if _id(line) in labels] for name in place.files(".jsonl")}
+    found = {name: sum(_id(line) in labels for line in _lines(place, name)) for name in place.files(".jsonl")}
     return {f"review/decisions/{name}": lines for name, lines in found.items() if lines}
 
 
@@ -118,7 +117,7 @@ def forget(root: Folder, labels: set[str]) -> dict[str, int]:
             kept = [line for line in lines if (one := _id(line)) is not None and one not in labels]
             if len(kept) < len(lines):
                 place.write_bytes(name, b"".join(line + b"\n" for line in kept))
-    return {name: len(lines) for name, lines in mine.items()}
+    return mine
 
 
 @contextmanager
@@ -139,12 +138,18 @@ def _lines(place: Folder, name: str) -> list[bytes]:
     return [line for line in place.read_bytes(name).split(b"\n") if line]
 
 
-def _id(line: bytes) -> str | None:
-    """Of the label that a line is about; None where the line was cut short."""
+def _decision(line: bytes) -> Decision | None:
+    """None where the line was cut short."""
     try:
-        return str(Decision(**json.loads(line)).id)
+        return Decision(**json.loads(line))
     except (ValueError, TypeError):
         return None
+
+
+def _id(line: bytes) -> str | None:
+    """Of the label that a line is about; None where the line was cut short."""
+    one = _decision(line)
+    return None if one is None else one.id
 
 
 def _place(root: Folder) -> Folder:

@@ -1,6 +1,6 @@
 """What the endpoint keeps between requests: events, products changed since the bundle, feedback.
 
-Users are known by the shop's own ids here, as the API receives them, not by pseudonyms.
+Users are known by whatever the caller gives: the endpoint gives pseudonyms.
 """
 
 from __future__ import annotations
