@@ -242,7 +242,8 @@ def test_int8_must_show_what_it_costs_unless_it_is_asked_for_by_name(capsys, ask
 @pytest.mark.parametrize("kind", ["int8", "static"])
 def test_a_bundle_with_a_compressed_encoder_is_judged_served_and_told(small_run, small_shop, kind):
     settings = config.load(small_shop, [f"package.encoder={kind}"])
-    packed = run_stages(settings).folder("package").local
+    run = run_stages(settings)
+    packed = run.folder("package").local
     opened = bundle.load(packed)
     told = opened.manifest["encoder"]
     assert (told["kind"], told["asked"]) == (kind, kind)
@@ -254,7 +255,7 @@ def test_a_bundle_with_a_compressed_encoder_is_judged_served_and_told(small_run,
     assert (packed / "model").stat() and sum(p.stat().st_size for p in packed.rglob("*")) < 0.5 * sum(
         p.stat().st_size for p in plain.path.rglob("*")
     )
-    with serve.endpoint(packed, settings.serve) as url:
+    with serve.endpoint(run, settings.serve) as url:
         reply = httpx.post(f"{url}/v1/search", json={"query": "cast iron skillet", "k": 5}, timeout=60)
         assert reply.json()["hits"][0]["product_id"] == "KIT01"
 

@@ -15,7 +15,7 @@ from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
-MADE = ("train", "evaluate", "package")
+MADE = ("train", "train_classifier", "evaluate", "package")
 TEXTS = ["quagmire of a kettle", "hollyhock for dogs", "where is my hollyhock", "Tarrow Red Kettle", "橡奔 狗狗雨衣"]
 
 
