@@ -88,7 +88,7 @@ def small_shop(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "synthesize": {
             # Threads of one LLM wait for each other at every layer; on busy cores that takes most of the time.
-            "engine": {"resources": {"batch_size": 16, "threads": 1}},
+            "engine": {"resources": {"actors": [2, 2], "cpus": 0.5, "batch_size": 8, "threads": 1}},
             "tasks": {
                 "queries": {"per_product": 2},
                 "relevance": {"max_queries": 10},

@@ -12,6 +12,7 @@ import yaml
 import synthrec
 from synthrec import cli
 from synthrec.config import Config
+from synthrec.synthesis import trial
 
 
 @pytest.fixture
@@ -124,7 +125,9 @@ def test_judgments_that_are_none(run, small_run, small_shop, tmp_path):
     )
 
 
-def test_a_dry_run_shows_prompts_and_estimates_what_the_job_took(run, small_run, small_shop):
+def test_a_dry_run_shows_prompts_and_estimates_what_the_job_took(run, small_run, small_shop, monkeypatch):
+    monkeypatch.setattr(trial, "WARM", 4)
+    monkeypatch.setattr(trial, "SAMPLE", 10)  # answers take seconds
     prices = "synthesize.engine.prices={prompt: 1, completion: 2, currency: CNY}"
     code, told = run("synthesize", "-c", small_shop, "--dry-run", "-s", prices)
     assert code == 0

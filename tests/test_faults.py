@@ -112,20 +112,20 @@ class Run:
 
 @pytest.fixture(scope="module")
 def config(store, tmp_path_factory):
-    """28 products, half of them Chinese, and 30 reviews."""
+    """20 products, half of them Chinese, and 20 reviews."""
     folder = tmp_path_factory.mktemp("shop")
     files = {"products": folder / "products.jsonl", "reviews": folder / "reviews.csv"}
     rows = (store / "products.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    by_language = [[row for row in rows if json.loads(row)["language"] == tongue][:14] for tongue in ("en", "zh")]
+    by_language = [[row for row in rows if json.loads(row)["language"] == tongue][:10] for tongue in ("en", "zh")]
     files["products"].write_text("".join(row for some in by_language for row in some), encoding="utf-8")
     reviews = (store / "reviews.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    files["reviews"].write_text("".join(reviews[:31]), encoding="utf-8")
+    files["reviews"].write_text("".join(reviews[:21]), encoding="utf-8")
     settings = {
         "name": "faults",
         "run_dir": str(folder / "run"),
         "sources": {kind: {"path": str(path)} for kind, path in files.items()},
         "synthesize": {
-            "engine": {"resources": {"batch_size": 8, "threads": 1}},
+            "engine": {"resources": {"actors": [2, 2], "cpus": 0.5, "batch_size": 8, "threads": 1}},
             "tasks": {"queries": {"per_product": 2}, "relevance": {"max_queries": 12}, "sentiment": {}},
         },
         "train": {"epochs": 3, "batch_size": 8, "workers": 2, "models": []},
@@ -149,12 +149,12 @@ def whole(config, tmp_path_factory):
 
 @pytest.fixture
 def begun(whole, tmp_path):
-    """`begun("prepare", ...)`: a run that has come so far. Whatever of it is left at the end is killed."""
+    """`begun("prepare", ...)`: a run that has come so far, as `of` has. What is left of it at the end is killed."""
     run = Run(tmp_path / "run", whole.config)
 
-    def copy(*stages):
+    def copy(*stages, of=whole):
         for stage in stages:
-            shutil.copytree(whole.folder / stage, run.folder / stage)
+            shutil.copytree(of.folder / stage, run.folder / stage)
         return run
 
     yield copy
@@ -217,7 +217,7 @@ def test_a_killed_synthesis_goes_on_and_asks_nothing_twice(whole, begun):
         assert set(wanted.values()) == {1}
         assert manifest["figures"][task]["now"]["rows"] == len(wanted) - there[task]
     labels = [row["id"] for row in rows(out, "labels/[!.]*.parquet")]
-    assert len(set(labels)) == len(labels) > 100
+    assert len(set(labels)) == len(labels) > 60
     listed = [entry["name"] for entry in manifest["files"]]
     assert not [name for name in listed if Path(name).name.startswith(".")]
     # What relevance asks depends on the queries' words, and those on which prompts the LLM computed together.
@@ -235,44 +235,48 @@ def same_training(run, whole):
     assert max(abs(weights[name] - wanted[name]).max() for name in wanted) < 1e-4
 
 
-def test_training_goes_on_from_its_checkpoint_when_the_driver_was_killed(whole, begun):
-    run = begun("prepare", "synthesize", "curate")
+@pytest.fixture(scope="module")
+def stopped(whole, tmp_path_factory):
+    """A training whose driver was killed after the first epoch, and what was left of it, too."""
+    run = Run(tmp_path_factory.mktemp("stopped") / "run", whole.config)
+    for stage in ("prepare", "synthesize", "curate"):
+        shutil.copytree(whole.folder / stage, run.folder / stage)
     process = run.start("train")
-    run.watch(process, run.checkpoints, until=lambda names: "epoch-0000" in names)
-    process.kill()
-    process.wait()
-    assert run.manifest("train") is None
-    written = {run.first_checkpoint()}
+    try:
+        run.watch(process, run.checkpoints, until=lambda names: "epoch-0000" in names)
+    finally:
+        process.kill()
+        process.wait()
+        run.kill_everything()
+    return run
 
-    run.watch(run.start("train"), lambda: written.add(run.first_checkpoint()))
+
+def test_training_goes_on_from_its_checkpoint_though_its_driver_was_killed_and_then_a_worker(stopped, whole, begun):
+    run = begun("prepare", "synthesize", "curate", "train", of=stopped)
+    assert run.manifest("train") is None
+    written, seen, killed = {run.first_checkpoint()}, set(), []
+    process, looked = run.start("train"), [time.monotonic()]
+
+    def look():
+        written.add(run.first_checkpoint())
+        if time.monotonic() - looked[-1] > 0.5:  # to look at every process takes a while
+            looked.append(time.monotonic())
+            workers = training_workers(run)
+            seen.update(worker.pid for worker in workers)
+            if not killed and len(workers) == 2 and "epoch-0001" in run.checkpoints():
+                killed.append(workers[0].pid)
+                workers[0].kill()
+
+    run.watch(process, look)
+    assert killed
+    assert len(seen) > 2, "another worker took over"
     assert len(written - {None}) == 1, "the first epoch was not trained again"
     same_training(run, whole)
     assert not list(run.folder.glob("train/work/*")), "checkpoints go when the model is published"
     deadline = time.monotonic() + 60
     while (left := run.processes()) and time.monotonic() < deadline:
         time.sleep(0.5)
-    assert not left, "neither the killed driver nor the one after it leaves a Ray behind"
-
-
-def test_training_survives_the_death_of_a_worker(whole, begun):
-    run = begun("prepare", "synthesize", "curate")
-    process = run.start("train")
-    run.watch(process, run.checkpoints, until=lambda names: "epoch-0000" in names)
-    workers = training_workers(run)
-    assert len(workers) == 2
-    workers[0].kill()
-    written, seen, looked = {run.first_checkpoint()}, set(), [time.monotonic()]
-
-    def look():
-        written.add(run.first_checkpoint())
-        if time.monotonic() - looked[-1] > 0.5:  # to look at every process takes a while
-            looked.append(time.monotonic())
-            seen.update(worker.pid for worker in training_workers(run))
-
-    run.watch(process, look)
-    assert seen - {worker.pid for worker in workers}, "another worker took over"
-    assert len(written - {None}) == 1, "the first epoch was not trained again"
-    same_training(run, whole)
+    assert not left, "it leaves no Ray behind"
 
 
 def training_workers(run):
@@ -286,12 +290,8 @@ def training_workers(run):
     return found
 
 
-def test_training_starts_anew_where_the_list_of_checkpoints_is_broken(whole, begun):
-    run = begun("prepare", "synthesize", "curate")
-    process = run.start("train")
-    run.watch(process, run.checkpoints, until=lambda names: "epoch-0000" in names)
-    run.kill_everything()
-    process.wait()
+def test_training_starts_anew_where_the_list_of_checkpoints_is_broken(stopped, whole, begun):
+    run = begun("prepare", "synthesize", "curate", "train", of=stopped)
     (snapshot,) = run.folder.glob("train/work/*/bi_encoder/checkpoint_manager_snapshot.json")
     snapshot.write_bytes(snapshot.read_bytes()[:100])  # Ray writes over the old list, so a kill can halve it
 

@@ -304,9 +304,15 @@ def test_each_language_gets_the_weight_that_is_best_for_it():
     assert mixed([good, bad], [far, near], asked, place) == {"en": 0.5, "zh": 0.6}
 
 
+def no_worse(values, best):
+    """Of two queries the standard error of a mean difference is half of how far the differences are apart, over √2."""
+    one, two = (a - b for a, b in zip(best, values, strict=True))
+    return (one + two) / 2 <= abs(one - two) / 2 / math.sqrt(2) + 1e-8
+
+
 @given(seed=st.integers(0, 200))
 @settings(deadline=None)
-def test_no_other_weight_is_better_and_of_equal_ones_none_nearer_the_middle(seed):
+def test_the_weight_is_within_a_standard_error_of_the_best_and_none_nearer_the_middle_is(seed):
     dice = np.random.default_rng(seed)
     place = {f"p{i}": i for i in range(6)}
     texts = ["pan for eggs", "不粘锅", "red kettle", "水壶"]
@@ -321,10 +327,12 @@ def test_no_other_weight_is_better_and_of_equal_ones_none_nearer_the_middle(seed
         return 1 / math.log2(2 + (scores > scores[place[own]]).sum())
 
     for tongue, rows in (("en", [0, 2]), ("zh", [1, 3])):
-        value = {weight: sum(ndcg(row, weight) for row in rows) for weight in systems.WEIGHTS}
-        best = [weight for weight in value if value[weight] > max(value.values()) - 1e-9]
-        assert abs(got[tongue] - 0.5) == min(abs(weight - 0.5) for weight in best)
-        assert got[tongue] in best
+        value = {weight: [ndcg(row, weight) for row in rows] for weight in systems.WEIGHTS}
+        most = max(map(sum, value.values()))
+        tops = [one for one in value.values() if sum(one) > most - 1e-9]  # the difference may be to any of them
+        allowed = [{w for w, one in value.items() if no_worse(one, best)} for best in tops]
+        off = abs(got[tongue] - 0.5)
+        assert any(got[tongue] in some and off == min(abs(w - 0.5) for w in some) for some in allowed)
 
 
 def test_the_weight_goes_by_the_text_as_it_will_be_served_and_not_by_the_judgments_word():

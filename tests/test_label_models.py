@@ -119,6 +119,7 @@ def packed(stages, folder):
     return bundle.load(folder), told
 
 
+@pytest.mark.slow
 def test_the_classifier_says_what_the_llm_said_and_goes_into_the_bundle(ready, ray_session, tmp_path):
     stages = ready(sentiments(), train={"classifier": {"epochs": 8}})
     figures = stages.run(train_labels.stage("classifier"))

@@ -27,6 +27,7 @@ def test_the_file_is_the_one_that_the_documentation_shows():
     assert (HERE / "popular.py").read_text("utf-8") in shown
 
 
+@pytest.mark.slow
 def test_it_is_trained_validated_and_loaded_like_any_other(tmp_path, ray_session):
     from tests.popular import Popular  # workers find what lies under the working directory
 

@@ -138,6 +138,7 @@ def test_one_more_product_asks_for_it_alone(again, first, tmp_path):
     assert set(ids(done.requests["queries"])) >= set(ids(first.done.requests["queries"]))
 
 
+@pytest.mark.slow
 def test_a_setting_of_one_task_asks_again_for_that_task_alone(again, first):
     done = again.run({"queries": {"per_product": 1, "temperature": 0.1}, "sentiment": {}})
     assert done.asked == {"queries": 6, "sentiment": 0}
@@ -178,6 +179,7 @@ def test_a_batch_that_was_written_twice_is_told_twice_and_asked_no_more(again, f
 # Failures.
 
 
+@pytest.mark.slow
 def test_a_prompt_beyond_the_context_costs_itself_alone_and_is_asked_again(tmp_path, ray_session):
     shop = Shop(tmp_path / "shop", [*PRODUCTS[:2], ("k9", "en", LONG, "Boils a litre in two minutes.")])
     only = {"queries": {"per_product": 1}}
@@ -217,6 +219,7 @@ def test_the_circuit_breaks_in_the_middle_of_a_job(tmp_path, ray_session):
     assert 4 <= len(shop.completions("queries", "failed")) < 300
 
 
+@pytest.mark.slow
 def test_a_context_too_small_for_any_prompt_is_told_and_asked_again_with_a_larger_one(tmp_path, ray_session):
     shop = Shop(tmp_path / "shop", [(i, la, title + " " + "word " * 150, text) for i, la, title, text in PRODUCTS[:2]])
     only = {"queries": {"per_product": 1}}

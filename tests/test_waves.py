@@ -120,6 +120,7 @@ def test_a_task_that_is_answered_is_left_out_of_the_next_plan(tmp_path, ray_sess
     assert accounted(done)
 
 
+@pytest.mark.slow
 def test_a_budget_of_rows_is_kept_to_the_row_across_the_tasks_of_a_wave(tmp_path, ray_session, plans):
     shop = Shop(tmp_path / "shop")
     some = shop.run(TASKS, FAKE, budget={"rows": 14})
@@ -139,6 +140,7 @@ def test_a_budget_of_rows_is_kept_to_the_row_across_the_tasks_of_a_wave(tmp_path
     assert more.figures["relevance"]["left"] == more.figures["relevance"]["requests"] - 2
 
 
+@pytest.mark.slow
 def test_a_task_of_yaml_on_the_llm_chooses_phrases_and_writes_typed_fields(tmp_path, ray_session):
     own = {
         "mood": {"reads": "review", "labels": {"en": ["happy", "very angry"], "zh": ["高兴", "非常不满意"]}},

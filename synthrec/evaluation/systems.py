@@ -86,14 +86,22 @@ def tune_weights(
     queries: list[Query],
     place: dict[str, int],
 ) -> dict[str, float]:
-    """The semantic share with the best NDCG@10, for each language of the queries to tune on."""
-    tongues = [language(query.text) for query in queries]
-    values = {}
-    for weight in WEIGHTS:
-        found = rank(queries, place, fused(one, other, dict.fromkeys(tongues, weight), queries)).ndcg()
-        for tongue in set(tongues):
-            mean, known = metrics.mean(found[[t == tongue for t in tongues]])
-            values[tongue, weight] = mean if known else 0.0  # nothing to find in this language: all are equal
-    # Of equal weights the one nearest the middle: it leans on neither.
-    pick = {t: max(WEIGHTS, key=lambda w: (values[t, w], -abs(w - 0.5))) for t in set(tongues)}
-    return dict(sorted(pick.items()))
+    """The semantic share for each language of the queries to tune on, by NDCG@10.
+
+    The one-standard-error rule (Breiman, Friedman, Olshen & Stone 1984): of the weights that are no worse than the
+    best by more than the standard error of the difference, the one nearest the middle. A few dozen queries cannot tell
+    such weights apart, and a share of all or nothing gives up a retriever for their sake.
+    """
+    tongues = np.array([language(query.text) for query in queries])
+    found = [rank(queries, place, fused(one, other, dict.fromkeys(tongues, w), queries)).ndcg() for w in WEIGHTS]
+    values = np.stack(found)  # (weights, queries)
+    return {str(tongue): _nearest_the_middle(values[:, tongues == tongue]) for tongue in np.unique(tongues)}
+
+
+def _nearest_the_middle(values: metrics.Values) -> float:
+    values = values[:, ~np.isnan(values[0])]  # a query with nothing to find tells nothing
+    if not values.size:
+        return 0.5
+    lost = values[values.mean(1).argmax()] - values
+    fits = lost.mean(1) <= lost.std(1) / np.sqrt(lost.shape[1]) + 1e-9
+    return min((weight for weight, fit in zip(WEIGHTS, fits, strict=True) if fit), key=lambda weight: abs(weight - 0.5))
