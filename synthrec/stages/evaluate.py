@@ -250,4 +250,4 @@ def _cell(value: dict[str, float], interval: bool) -> str:
 
 
 NEEDS = ("prepare", "synthesize", "curate", "train")
-STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run)
+STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run, version=2)
