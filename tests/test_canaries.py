@@ -84,7 +84,6 @@ def run(tmp_path_factory, ray_session):
     return run_stages(Config.model_validate(settings), ["prepare", "synthesize"])
 
 
-@pytest.mark.slow
 def test_no_canary_comes_out(run):
     assert len(set(CANARIES)) == 100
     assert all(personal(one) for one in CANARIES)
