@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from serve_app.logs import log
 from synthrec.retrieval.filters import FilterError
+from synthrec.retrieval.vectors import Away
 from synthrec.stores import StoreError
 
 MEDIA = "application/problem+json"
@@ -85,6 +86,11 @@ def install(app: FastAPI) -> None:
         """Where it is and what ails it is for the log: other errors' words name files, too, and are not passed on."""
         log.error("the store failed", extra={"facts": {"request": _id(request), "why": error.problem}})
         return reply(busy(1, "the store does not answer; nothing of this request was kept"), _id(request))
+
+    @app.exception_handler(Away)
+    async def no_index(request: Request, error: Away) -> Response:
+        log.error("the index failed", extra={"facts": {"request": _id(request), "why": error.problem}})
+        return reply(busy(1, "the index does not answer"), _id(request))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

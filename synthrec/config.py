@@ -566,6 +566,11 @@ class Index(Settings):
 
     exact: Annotated[int, Field(ge=0)] = Field(20_000, description="products up to which vectors are compared with all")
     delta: Positive = Field(2_000, description="live changes that start a new snapshot")
+    vectors: Annotated[str, Field(pattern=r"^qdrants?://[^/?#@\s]+(/[A-Za-z0-9_-]+)?$")] | None = Field(
+        None,
+        description="who finds the bundle's nearest vectors; null: each replica; qdrant://host:6333/prefix: a Qdrant "
+        "server (qdrants: TLS), whose collections have names with this prefix",
+    )
 
 
 class Serve(Settings):

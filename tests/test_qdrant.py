@@ -6,9 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+import test_live as live
+from pydantic import ValidationError
 
+from synthrec.config import Index
 from synthrec.errors import UserError
-from synthrec.retrieval.vectors import FEW, Exact
+from synthrec.retrieval.filters import Filters
+from synthrec.retrieval.live import LiveIndex
+from synthrec.retrieval.vectors import FEW, Away, Exact
+from synthrec.stores import Change
 
 client = pytest.importorskip(
     "qdrant_client", reason="the client of Qdrant is not installed: pip install 'synthrec[qdrant]'"
@@ -99,6 +105,81 @@ def test_a_collection_that_was_left_half_filled_is_completed(many):
     first = Qdrant(many[:60], own)
     own.delete(first.collection, points_selector=list(range(20, 60)))
     same(Qdrant(many[:60], own), many[:60], unit(3, seed=5), 8)
+
+
+@pytest.mark.parametrize("how", ["other vectors", "more points", "another distance"])
+def test_a_collection_that_holds_others_is_refused(many, how):
+    from synthrec.retrieval.qdrant import Qdrant
+
+    own, some = client.QdrantClient(":memory:"), many[:30]
+    name = Qdrant(some, own).collection
+    if how == "another distance":
+        own.delete_collection(name)
+        params = client.models.VectorParams(size=16, distance=client.models.Distance.COSINE)
+        own.create_collection(name, vectors_config=params)
+    ids = list(range(31 if how == "more points" else 30))
+    rows = some if how == "another distance" else many[100 : 100 + len(ids)]
+    own.upsert(name, points=client.models.Batch(ids=ids, vectors=rows.tolist()))
+    with pytest.raises(UserError, match="holds other vectors"):
+        Qdrant(some, own)
+
+
+# Behind the live index.
+
+
+@pytest.fixture
+def local(monkeypatch, server):
+    """The client's local mode in place of a connection: no server can be had here."""
+    asked = []
+    monkeypatch.setattr("synthrec.retrieval.qdrant.connect", lambda url: asked.append(url) or server)
+    return asked
+
+
+@pytest.mark.parametrize("delta", [10_000, 25])
+def test_the_live_index_finds_in_qdrant_what_it_finds_here(local, delta):
+    """Upserts, deletions and filters; on top of the bundle, and folded again and again."""
+    from synthrec.retrieval.qdrant import Grown, Qdrant
+
+    bundle = live.bundle_of([live.row(number) for number in range(200)], live.unit(200, 2))
+    here = LiveIndex(bundle, Index(delta=delta))
+    there = LiveIndex(bundle, Index(delta=delta, vectors="qdrant://vectors.shop:6333/live"))
+    assert local == ["http://vectors.shop:6333"]
+    vector, dice, revision = live.unit(1, 7)[0], np.random.default_rng(3), 0
+    filters = Filters(category=("kitchen",), price=(10.0, 40.0), exclude=("p3", "p210"))
+    for seed in range(1, 8):
+        numbers = dice.choice(260, 20, replace=False).tolist()
+        changes = [
+            Change(revision + n, f"p{one}", live.row(one, seed) if n % 3 else None) for n, one in enumerate(numbers, 1)
+        ]
+        revision += len(changes)
+        vectors = live.unit(sum(change.product is not None for change in changes), seed)
+        for index in (here, there):
+            index.apply(changes, vectors)
+            index.settle()
+        for query, wanted, weight in [("red pan", None, None), ("锅", filters, 1.0), ("kettle", filters, 0.5)]:
+            found, want = (live.told(one.search(query, vector, 30, wanted, weight)) for one in (there, here))
+            live.same(found, want)
+        product = want[0][0]
+        live.same(live.told(there.similar(product, 9)), live.told(here.similar(product, 9)))
+    assert isinstance(there._state.snapshot.index, Grown if delta == 25 else Qdrant)
+    assert there.size == here.size
+
+
+def test_a_server_that_goes_away_is_told_by_a_search(local, server, monkeypatch):
+    bundle = live.bundle_of([live.row(number) for number in range(30)], live.unit(30, 2))
+    index = LiveIndex(bundle, Index(vectors="qdrants://vectors.shop:6333"))
+    assert local == ["https://vectors.shop:6333"]
+    gone = client.QdrantClient("http://127.0.0.1:1", check_compatibility=False, timeout=2)
+    monkeypatch.setattr(index._state.snapshot.index, "_client", gone)
+    with pytest.raises(Away, match="Qdrant does not answer"):
+        index.search("red pan", live.unit(1, 3)[0], 5)
+    assert index.search("red pan", None, 5), "words need no server"
+
+
+@pytest.mark.parametrize("url", ["qdrant://", "http://vectors.shop", "qdrant://shop:key@host", "qdrant://host/a b"])
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ValidationError):
+        Index(vectors=url)
 
 
 def test_a_server_that_is_not_there_is_told(many):

@@ -19,7 +19,7 @@ from synthrec.retrieval.ranking import diverse
 from synthrec.retrieval.snapshot import Row
 from synthrec.retrieval.state import State
 from synthrec.retrieval.tokens import words
-from synthrec.retrieval.vectors import Floats, top
+from synthrec.retrieval.vectors import Floats, Here, Maker, top
 from synthrec.sources.cleaning import clean
 from synthrec.stores.base import Change
 
@@ -55,7 +55,8 @@ class LiveIndex:
     def __init__(self, bundle: Bundle, settings: Index) -> None:
         self._settings = settings
         self._hybrid = bundle.hybrid
-        self._state = State.of(bundle, settings.exact)
+        self._maker = _maker(settings)
+        self._state = State.of(bundle, self._maker)
         self._lock = threading.Lock()  # of writers; a reader takes the state once, and keeps it
         self._since: list[tuple[Sequence[Change], Floats]] | None = None  # applied while folding
         self._folder: threading.Thread | None = None
@@ -181,7 +182,7 @@ class LiveIndex:
     def _fold(self) -> None:
         """Runs in a thread of its own. What is applied meanwhile is applied again, to the new snapshot."""
         try:
-            made = self._state.folded(self._settings.exact)
+            made = self._state.folded(self._maker)
             with self._lock:
                 for changes, vectors in self._since or ():
                     made = made.after(changes, vectors)
@@ -190,6 +191,14 @@ class LiveIndex:
             log.exception("no new snapshot could be made; the old one serves on, and the next change tries again")
             with self._lock:
                 self._since = None
+
+
+def _maker(settings: Index) -> Maker:
+    if settings.vectors is None:
+        return Here(settings.exact)
+    from synthrec.retrieval.qdrant import Server
+
+    return Server.at(settings.vectors, settings.exact)
 
 
 def _known(state: State, product_id: str) -> int:

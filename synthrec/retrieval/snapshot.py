@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from synthrec import schema
 from synthrec.bundle import Bundle
-from synthrec.retrieval import vectors
 from synthrec.retrieval.filters import Facets
 from synthrec.retrieval.postings import Few, Matrix
-from synthrec.retrieval.vectors import Floats, VectorIndex
+from synthrec.retrieval.vectors import Floats, Maker, VectorIndex
 
 Row = dict[str, Any]
 
@@ -38,26 +37,28 @@ class Snapshot:
     facets: Facets
 
     @classmethod
-    def of(cls, bundle: Bundle, exact: int) -> Snapshot:
-        return cls._made(bundle.catalogue, bundle.hybrid.vectors, Matrix.of(bundle.hybrid.bm25), exact, None)
+    def of(cls, bundle: Bundle, maker: Maker) -> Snapshot:
+        vectors = bundle.hybrid.vectors
+        return cls._made(bundle.catalogue, vectors, Matrix.of(bundle.hybrid.bm25), maker.first(vectors))
 
-    def merged(self, alive: NDArray[np.bool_], delta: Delta, exact: int) -> Snapshot:
+    def merged(self, alive: NDArray[np.bool_], delta: Delta, maker: Maker) -> Snapshot:
         """One snapshot of this and the delta, of the products that are alive, shape (size + delta's,)."""
         old, new = alive[: len(self.ids)], alive[len(self.ids) :]
         rows = schema.table([row for row, stays in zip(delta.rows, new, strict=True) if stays], schema.CATALOGUE)
         table = pa.concat_tables([self.table.filter(pa.array(old)), rows]).combine_chunks()
         joined = np.concatenate([self.vectors[old], delta.vectors[new]])
-        return self._made(table, joined, self.words.merged(alive, delta.words), exact, self.index)
+        index = maker.after(self.index, np.flatnonzero(old), joined)
+        return self._made(table, joined, self.words.merged(alive, delta.words), index)
 
     def row(self, place: int) -> Row:
         return row(self.table, place)
 
     @classmethod
-    def _made(cls, table: pa.Table, unit: Floats, words: Matrix, exact: int, before: VectorIndex | None) -> Snapshot:
+    def _made(cls, table: pa.Table, unit: Floats, words: Matrix, index: VectorIndex) -> Snapshot:
         table = table.combine_chunks()
         ids = table["product_id"].to_pylist()
         places = {one: place for place, one in enumerate(ids)}
-        return cls(table, ids, places, unit, vectors.build(unit, exact, before), words, Facets.of(table))
+        return cls(table, ids, places, unit, index, words, Facets.of(table))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from synthrec.retrieval.filters import Filters
 from synthrec.retrieval.postings import Statistics
 from synthrec.retrieval.snapshot import Delta, Row, Snapshot
 from synthrec.retrieval.tokens import words
-from synthrec.retrieval.vectors import Floats, top
+from synthrec.retrieval.vectors import Floats, Maker, top
 from synthrec.stores.base import Change
 
 Mask = NDArray[np.bool_]
@@ -37,8 +37,8 @@ class State:
     revision: int
 
     @classmethod
-    def of(cls, bundle: Bundle, exact: int) -> State:
-        snapshot = Snapshot.of(bundle, exact)
+    def of(cls, bundle: Bundle, maker: Maker) -> State:
+        snapshot = Snapshot.of(bundle, maker)
         delta = Delta.empty(snapshot.vectors.shape[1])
         return cls(snapshot, delta, Statistics.of(bundle.hybrid.bm25), np.ones(len(snapshot.ids), bool), True, 0)
 
@@ -63,9 +63,9 @@ class State:
         revision = max((change.revision for change in changes), default=self.revision)
         return State(self.snapshot, delta, self.statistics, alive, bool(alive.all()), revision)
 
-    def folded(self, exact: int) -> State:
+    def folded(self, maker: Maker) -> State:
         """The same catalogue with nothing in the delta. Takes seconds for a large one."""
-        snapshot = self.snapshot.merged(self.alive, self.delta, exact)
+        snapshot = self.snapshot.merged(self.alive, self.delta, maker)
         delta = Delta.empty(snapshot.vectors.shape[1])
         return State(snapshot, delta, self.statistics, np.ones(len(snapshot.ids), bool), True, self.revision)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from synthrec.errors import UserError
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -17,6 +20,10 @@ TRAINED = 8_192  # vectors that codes are learned from: 512 for each of a group'
 PART = 65_536  # vectors are coded at once
 NARROW = 0.3  # of all: fewer are gathered, more are scored with the rest
 SAMPLED = 32  # one score in so many is looked at for the guess in `top`
+
+
+class Away(UserError):
+    """The server that holds an index does not answer."""
 
 
 class VectorIndex(Protocol):
@@ -35,6 +42,33 @@ class VectorIndex(Protocol):
             Positions and dot products, each (queries, k); -1 and -inf where fewer are allowed.
         """
         ...
+
+
+class Maker(Protocol):
+    """Makes the index of each snapshot, here or on a server."""
+
+    def first(self, vectors: Floats) -> VectorIndex: ...
+
+    def after(self, before: VectorIndex, kept: Positions, vectors: Floats) -> VectorIndex:
+        """Of the snapshot that follows another.
+
+        Args:
+            kept: positions in the one before of the vectors that come first here, ascending; the rest are new.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Here:
+    """In this process: see `build`."""
+
+    exact: int
+
+    def first(self, vectors: Floats) -> VectorIndex:
+        return build(vectors, self.exact)
+
+    def after(self, before: VectorIndex, kept: Positions, vectors: Floats) -> VectorIndex:
+        return build(vectors, self.exact, before)
 
 
 def build(vectors: Floats, exact: int, before: VectorIndex | None = None) -> VectorIndex:
