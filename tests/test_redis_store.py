@@ -159,12 +159,9 @@ def test_forgetting_leaves_no_byte_in_the_log(mortal, tmp_path):
 
 
 def test_popularity_follows_what_comes_what_grows_old_and_who_is_forgotten(store, redis_server, monkeypatch):
-    import synthrec.stores.popular as window
     import synthrec.stores.redis as room
 
-    monkeypatch.setattr(window, "LATELY", 6)
     monkeypatch.setattr(room, "LATELY", 6)
-    monkeypatch.setattr(room, "PART", 2)
     numbers = iter(range(99))
 
     def add(*given):
@@ -190,6 +187,42 @@ def test_popularity_follows_what_comes_what_grows_old_and_who_is_forgotten(store
     assert popular() == [("d", 2), ("a", 1)]
     add(*[("e", "cy")] * 20)
     assert popular() == [("e", 6)]
+
+
+def test_popularity_is_read_and_not_counted(store, redis_server):
+    """A replica that starts beside a long history asks for what it shows, and for no event."""
+    rows = [Event(f"e{n}", f"u{n % 50}", f"p{n % 300:03}", "view", NOON, 1.0 + n % 3) for n in range(3_000)]
+    for start in range(0, len(rows), 500):
+        store.add_events(rows[start : start + 500])
+    client = redis_server.client()
+    before = client.info("commandstats")
+    other = stores.open(redis_server.url)
+    found = other.popular(5)
+    other.close()
+    after = client.info("commandstats")
+    assert after.get("cmdstat_hmget") == before.get("cmdstat_hmget")
+    assert after["cmdstat_hget"]["calls"] == before["cmdstat_hget"]["calls"]
+    assert found == [(f"p{n:03}", 30.0) for n in (2, 5, 8, 11, 14)]
+
+
+def test_equals_in_popularity_are_in_the_order_of_their_ids(store):
+    store.add_events([Event(f"e{one}", "ann", one, "view", NOON, 0.3) for one in ("b", "锅", "a", "p\x00q", "c")])
+    store.add_events([Event(f"f{one}", "bob", one, "cart", NOON, 3.0) for one in ("c", "a")])
+    assert [one for one, _ in store.popular(9)] == ["a", "c", "b", "p\x00q", "锅"]
+
+
+def test_a_store_of_the_first_version_has_its_popularity_counted_once(store, redis_server):
+    store.add_events([Event(f"e{n}", f"u{n % 2}", f"p{n % 3}", "view", NOON) for n in range(7)])
+    store.forget("u1")
+    want, client = store.popular(9), redis_server.client()
+    client.delete("synthrec:popular", "synthrec:counts")
+    client.set("synthrec:schema", "1")
+    for _ in range(2):
+        other = stores.open(redis_server.url)
+        assert other.popular(9) == want == [("p0", 2.0), ("p1", 1.0), ("p2", 1.0)]
+        other.close()
+    store.forget("u0")
+    assert store.popular(9) == []
 
 
 def test_what_others_keep_in_the_database_is_left_alone(redis_server):

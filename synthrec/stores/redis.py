@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,8 +20,8 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
+from synthrec.stores import scripts
 from synthrec.stores.base import LATELY, Change, Event, Row, StoreError, instant, micros, packed, products_packed
-from synthrec.stores.popular import Popular
 
 try:
     import redis
@@ -31,7 +30,6 @@ try:
 except ImportError:
     raise StoreError("a store at redis:// needs the package redis", "pip install 'synthrec[redis]'") from None
 
-SCHEMA = "1"
 PREFIX = "synthrec:"
 PART = 10_000  # rows fetched at once
 ATTEMPTS = 8  # of a call whose connection breaks; the pauses double up to a second: five seconds in all
@@ -39,84 +37,6 @@ ANSWER_SECONDS = 10.0
 REWRITE_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
-
-# Keys, after the prefix:
-# schema                 SCHEMA
-# event, revision, said  the last number given of each
-# ids                    event_id -> number
-# events                 number -> event
-# history:USER           number and event_id of each event, by its time
-# products               product_id, by its revision
-# product                product_id -> JSON, null where it was deleted
-# feedback               number and row, by number
-# said:USER              numbers of feedback
-# users                  ids of all shoppers
-# erasures               how often a shopper was forgotten
-# notes                  name -> JSON
-# done:TOKEN             what a write returned
-_WRITE = """
-local P, done = KEYS[1], KEYS[1] .. 'done:' .. KEYS[2]
-local function number(name) return string.format('%%016d', redis.call('INCR', P .. name)) end
-local told = redis.call('GET', done)
-if told then return tonumber(told) end
-local result = 0
-%s
-redis.call('SET', done, result, 'EX', 300)
-return result
-"""
-ADD_EVENTS = """
-for i = 1, #ARGV, 4 do
-    local event, user = ARGV[i], ARGV[i + 1]
-    if redis.call('HEXISTS', P .. 'ids', event) == 0 then
-        local n = number('event')
-        redis.call('HSET', P .. 'ids', event, n)
-        redis.call('HSET', P .. 'events', n, ARGV[i + 3])
-        redis.call('ZADD', P .. 'history:' .. user, ARGV[i + 2], n .. event)
-        redis.call('SADD', P .. 'users', user)
-        result = result + 1
-    end
-end
-"""
-PUT = """
-for i = 1, #ARGV, 2 do
-    redis.call('ZADD', P .. 'products', redis.call('INCR', P .. 'revision'), ARGV[i])
-    redis.call('HSET', P .. 'product', ARGV[i], ARGV[i + 1])
-end
-result = tonumber(redis.call('GET', P .. 'revision') or 0)
-"""
-ADD_FEEDBACK = """
-for i = 1, #ARGV, 3 do
-    local n = number('said')
-    redis.call('ZADD', P .. 'feedback', n, n .. ARGV[i])
-    if ARGV[i + 1] == 'of' then
-        redis.call('SADD', P .. 'said:' .. ARGV[i + 2], n)
-        redis.call('SADD', P .. 'users', ARGV[i + 2])
-    end
-    result = result + 1
-end
-"""
-NOTE = "redis.call('HSET', P .. 'notes', ARGV[1], ARGV[2])"
-FORGET = """
-local history, said = P .. 'history:' .. ARGV[1], P .. 'said:' .. ARGV[1]
-for _, one in ipairs(redis.call('ZRANGE', history, 0, -1)) do
-    redis.call('HDEL', P .. 'ids', one:sub(17))
-    result = result + redis.call('HDEL', P .. 'events', one:sub(1, 16))
-end
-for _, n in ipairs(redis.call('SMEMBERS', said)) do
-    result = result + redis.call('ZREMRANGEBYSCORE', P .. 'feedback', n, n)
-end
-redis.call('DEL', history, said)
-redis.call('SREM', P .. 'users', ARGV[1])
-redis.call('INCR', P .. 'erasures')
-"""
-CHANGES = """
-local P, rows = KEYS[1], {}
-local found = redis.call('ZRANGEBYSCORE', P .. 'products', '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
-for i = 1, #found, 2 do
-    rows[#rows + 1] = {found[i + 1], found[i], redis.call('HGET', P .. 'product', found[i])}
-end
-return rows
-"""
 
 
 class RedisStore:
@@ -129,20 +49,22 @@ class RedisStore:
     def __init__(self, url: str) -> None:
         self.name = _named(url)
         self._closed = False
-        self._lock, self._popular = threading.Lock(), Popular(0, 0)
         retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), ATTEMPTS)
         with self._told("open"):
             self._db: Any = redis.Redis.from_url(  # Any: redis-py's types are of two worlds, with and without await
                 url, decode_responses=True, retry=retry, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=2.0
             )
-            writes = {"add": ADD_EVENTS, "put": PUT, "say": ADD_FEEDBACK, "note": NOTE, "forget": FORGET}
-            self._scripts = {name: self._db.register_script(_WRITE % body) for name, body in writes.items()}
-            self._changes = self._db.register_script(CHANGES)
+            self._scripts = {name: self._db.register_script(script) for name, script in scripts.WRITES.items()}
+            self._changes = self._db.register_script(scripts.CHANGES)
+            self._popular = self._db.register_script(scripts.POPULAR)
             _check(self._db, self.name)
-            self._db.set(PREFIX + "schema", SCHEMA, nx=True)
+            self._db.set(PREFIX + "schema", scripts.SCHEMA, nx=True)
+            self._write("migrate", [()])
             found: Any = self._db.get(PREFIX + "schema")
-            if found != SCHEMA:
-                raise StoreError(f"{self.name} holds a store of version {found}, not {SCHEMA}", "give another database")
+            if found != scripts.SCHEMA:
+                raise StoreError(
+                    f"{self.name} holds a store of version {found}, not {scripts.SCHEMA}", "give another database"
+                )
 
     def add_events(self, events: Sequence[Event]) -> int:
         rows = [(e.event_id, e.user_id, micros(e), packed(asdict(e) | {"at": micros(e)})) for e in events]
@@ -187,18 +109,9 @@ class RedisStore:
             return list(self._db.smembers(PREFIX + "users"))
 
     def popular(self, limit: int) -> list[tuple[str, float]]:
-        """As the protocol says; the first call fetches the latest events, each further one those that came since."""
-        with self._lock, self._told("read"):
-            last, erasures = (int(one or 0) for one in self._db.mget(PREFIX + "event", PREFIX + "erasures"))
-            kept = self._popular
-            if erasures != kept.erasures or not last - LATELY <= kept.last <= last:
-                kept = self._popular = Popular(last, erasures)
-            while kept.last < last:
-                numbers = range(kept.last + 1, min(kept.last + PART, last) + 1)
-                texts = self._db.hmget(PREFIX + "events", [f"{number:016}" for number in numbers])
-                found = [(n, json.loads(text)) for n, text in zip(numbers, texts, strict=True) if text is not None]
-                kept.take(found, numbers[-1])
-            return kept.best(limit)
+        with self._told("read"):
+            found = iter(json.loads(self._popular(keys=[PREFIX], args=[limit])) if limit > 0 else ())
+        return [(product, -float(weight)) for product, weight in zip(found, found, strict=True)]
 
     def note(self, name: str, row: Row) -> None:
         self._write("note", [(name, packed(row))])
@@ -231,7 +144,7 @@ class RedisStore:
             return 0
         with self._told("write to"):
             values = [value for row in rows for value in row]
-            return int(self._scripts[name](keys=[PREFIX, uuid.uuid4().hex], args=values))
+            return int(self._scripts[name](keys=[PREFIX, uuid.uuid4().hex, str(LATELY)], args=values))
 
     def _events(self, numbers: Sequence[str]) -> list[Row]:
         return [json.loads(text) for text in self._db.hmget(PREFIX + "events", numbers) if text is not None]
