@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthrec.bundle import Bundle
-from synthrec.recommenders.brands import Brands, mean
+from synthrec.recommenders.brands import Brands
 from synthrec.retrieval.index import best
+from synthrec.retrieval.live import LiveIndex
 
 Floats = NDArray[np.float32]
+Sums = NDArray[np.float64]
+Sold = tuple[str, Floats]  # a brand, and the vector of one of its products
 
 
 def brands(bundle: Bundle) -> BrandIndex | BrandMeans:
@@ -20,7 +24,7 @@ def brands(bundle: Bundle) -> BrandIndex | BrandMeans:
 
 @dataclass(frozen=True)
 class BrandIndex:
-    """Brands by what is said of them and what they sell."""
+    """Brands by what is said of them and what they sold when the bundle was made; live products change nothing."""
 
     brands: Brands
 
@@ -34,25 +38,49 @@ class BrandIndex:
         return index.texts[index.ids.index(name)] or None
 
 
-@dataclass(frozen=True)
 class BrandMeans:
-    """Brands as the mean of their products' vectors, shape (brands, width)."""
+    """Brands as the direction of the sum of what they sell, live products with it.
 
-    names: list[str]
-    vectors: Floats
+    May be read by any number of threads while one changes it: they see all of a change or nothing.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._sums: dict[str, tuple[int, Sums]] = {}
+        self._seen: tuple[list[str], Floats] = [], np.zeros((0, width), np.float32)
 
     @classmethod
     def of(cls, bundle: Bundle) -> BrandMeans:
-        rows: dict[str, list[int]] = {}
-        for place, brand in enumerate(bundle.catalogue["brand"].to_pylist()):
-            if brand:
-                rows.setdefault(brand, []).append(place)
-        vectors = [mean(bundle.hybrid.vectors[places]) for places in rows.values()]
-        width = bundle.hybrid.vectors.shape[1]
-        return cls(list(rows), np.stack(vectors) if vectors else np.zeros((0, width), np.float32))
+        vectors = bundle.hybrid.vectors
+        made = cls(vectors.shape[1])
+        rows = zip(bundle.catalogue["brand"].to_pylist(), vectors, strict=True)
+        made.change((), ((brand, vector) for brand, vector in rows if brand))
+        return made
+
+    def change(self, gone: Iterable[Sold], come: Iterable[Sold]) -> None:
+        """Take away what is sold no more, and add what is. A brand that sells nothing is none."""
+        sums = dict(self._sums)
+        for sign, some in ((1, come), (-1, gone)):
+            for brand, vector in some:
+                count, total = sums.get(brand, (0, np.zeros(len(vector))))
+                sums[brand] = count + sign, total + sign * vector.astype(np.float64)
+        self._sums = {brand: one for brand, one in sums.items() if one[0]}
+        whole = np.zeros((len(self._sums), self._seen[1].shape[1]))
+        for place, (_, total) in enumerate(self._sums.values()):
+            whole[place] = total / max(float(np.linalg.norm(total)), 1e-12)
+        self._seen = list(self._sums), whole.astype(np.float32)
 
     def top(self, query: str, vector: Floats, k: int) -> list[tuple[str, float]]:
-        return best(self.names, self.vectors @ vector, k)
+        names, vectors = self._seen
+        return best(names, vectors @ vector, k)
 
     def about(self, name: str) -> str | None:
         return None
+
+
+def sold(index: LiveIndex, product_ids: Iterable[str]) -> list[Sold]:
+    """Of products, each once, that can be found and have a brand: that, and their vectors."""
+    ids = list(dict.fromkeys(product_ids))
+    known = index.passing(ids, len(ids))
+    vectors = index.vectors(known) if known else ()
+    pairs = ((index.product(one)["brand"], vector) for one, vector in zip(known, vectors, strict=True))
+    return [(brand, vector) for brand, vector in pairs if brand]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from serve_app.batching import Batcher, Encode, Vector
-from serve_app.brands import BrandIndex, BrandMeans, brands
+from serve_app.brands import BrandIndex, BrandMeans, brands, sold
 from synthrec import bundle
 from synthrec.bundle import Bundle
 from synthrec.compression import encoder
@@ -32,7 +32,7 @@ PAGE = 2_000  # changes read from the store at once
 
 @dataclass(frozen=True)
 class Loaded:
-    """What one version answers with. All but `index` never changes."""
+    """What one version answers with. All but `index`, and means of brands, never changes."""
 
     version: str
     bundle: Bundle
@@ -85,7 +85,14 @@ class Loaded:
 
     def _apply(self, changes: Sequence[Change]) -> None:
         texts = [change.product["text"] for change in changes if change.product is not None]
-        self.index.apply(changes, self.encoder.encode(texts))
+        vectors = self.encoder.encode(texts)
+        if not isinstance(self.brands, BrandMeans):
+            self.index.apply(changes, vectors)
+            return
+        changed = [change.product_id for change in changes]
+        gone = sold(self.index, changed)
+        self.index.apply(changes, vectors)
+        self.brands.change(gone, sold(self.index, changed))
 
 
 def load(folder: Path, settings: Serve, pool: Executor, remote: Encode | None = None) -> Loaded:

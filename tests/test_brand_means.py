@@ -1,0 +1,74 @@
+"""Brands without profiles, by what they sell now: as if the means had been taken anew after every change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import test_live as live
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serve_app.brands import BrandMeans, sold
+from serve_app.loaded import Loaded
+from synthrec.config import Index
+from synthrec.retrieval.live import LiveIndex
+from synthrec.stores import Change, open
+
+BRANDS = [None, "", "Tarrow", "Ember", "Quill"]
+EDITS = st.lists(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([*BRANDS, "gone"])), max_size=6), max_size=6)
+
+
+def anew(index, ids):
+    """Name -> mean direction, of all that is sold."""
+    sums = {}
+    for brand, vector in sold(index, ids):
+        sums.setdefault(brand, []).append(vector)
+    means = {brand: np.mean(some, axis=0) for brand, some in sums.items()}
+    return {brand: one / np.linalg.norm(one) for brand, one in means.items()}
+
+
+@given(EDITS)
+@settings(max_examples=40, deadline=None)
+def test_they_follow_what_is_put_replaced_and_deleted(edits):
+    bundle = live.bundle_of([live.row(number) for number in range(30)], live.unit(30, 6))
+    index, means, revision = LiveIndex(bundle, Index()), BrandMeans.of(bundle), 0
+    vector, ids = live.unit(1, 7)[0], [f"p{number}" for number in range(41)]
+    for seed, edit in enumerate([[], *edits]):
+        changes = []
+        for number, brand in edit:
+            revision += 1
+            row = None if brand == "gone" else live.row(number, seed) | {"brand": brand}
+            changes.append(Change(revision, f"p{number}", row))
+        changed = [change.product_id for change in changes]
+        gone = sold(index, changed)
+        index.apply(changes, live.unit(sum(one.product is not None for one in changes), seed))
+        means.change(gone, sold(index, changed))
+        want = {brand: float(one @ vector) for brand, one in anew(index, ids).items()}
+        assert dict(means.top("", vector, 9)) == pytest.approx(want, abs=1e-5)
+
+
+class Words:
+    """Stands in for an encoder: a text's vector is that of its first word."""
+
+    width = live.WIDTH
+
+    def encode(self, texts, query=False):
+        return np.array([live.unit(1, len(text.split()[0]))[0] for text in texts], np.float32).reshape(-1, live.WIDTH)
+
+
+def test_a_version_that_follows_the_store_follows_its_brands(tmp_path):
+    rows = [live.row(number) for number in range(20)]
+    bundle = live.bundle_of(rows, live.unit(20, 6))
+    loaded = Loaded("one", bundle, LiveIndex(bundle, Index()), Words(), None, BrandMeans.of(bundle), None)
+    store = open(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    store.put_products([live.row(90) | {"brand": "Quill", "text": "abcdefghi new"}])
+    store.delete_products([row["product_id"] for row in rows if row["brand"] == "Ember"])
+    assert loaded.follow(store) > 1
+    vector = live.unit(1, 9)[0]
+    found = loaded.brands.top("", vector, 9)
+    assert [name for name, _ in found] == ["Quill", "Tarrow"]
+    assert found[0][1] == pytest.approx(1, abs=1e-5)
+    store.put_products([live.row(90) | {"brand": "Tarrow", "text": "abcdefghi new"}])
+    loaded.follow(store)
+    assert [name for name, _ in loaded.brands.top("", vector, 9)] == ["Tarrow"]
+    store.close()
