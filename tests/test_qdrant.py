@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -163,6 +164,17 @@ def test_the_live_index_finds_in_qdrant_what_it_finds_here(local, delta):
         live.same(live.told(there.similar(product, 9)), live.told(here.similar(product, 9)))
     assert isinstance(there._state.snapshot.index, Grown if delta == 25 else Qdrant)
     assert there.size == here.size
+
+
+def test_the_endpoints_log_names_the_collection(many, server, index, capsys, monkeypatch):
+    from serve_app import logs
+    from synthrec.retrieval.qdrant import Qdrant
+
+    monkeypatch.setattr(logs.log, "handlers", [])
+    monkeypatch.setattr(logs.log, "propagate", True)
+    logs.start()
+    Qdrant(many, server)
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["collection"] == index.collection
 
 
 def test_a_server_that_goes_away_is_told_by_a_search(local, server, monkeypatch):

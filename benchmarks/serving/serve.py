@@ -1,10 +1,14 @@
-"""The endpoint for the benchmark: `python -m benchmarks.serving.serve uvicorn|ray BUNDLES STORE PORT`."""
+"""The endpoint for the benchmark: `python -m benchmarks.serving.serve uvicorn|ray|apart BUNDLES STORE PORT`.
+
+`apart` is `ray` with the encoder in a deployment of its own.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
 import threading
+from typing import Any
 
 from serve_app.local import Home, Lifespan
 from synthrec.config import Serve
@@ -12,7 +16,9 @@ from synthrec.config import Serve
 
 def main() -> None:
     kind, root, store, port = sys.argv[1:5]
-    home, settings = Home(root, "one", store), Serve(port=int(port), replicas=(1, 1))
+    where: Any = "apart" if kind == "apart" else "inside"
+    settings = Serve(port=int(port), replicas=(1, 1), encoder=where, encoder_replicas=(1, 1))
+    home = Home(root, "one", store)
     if kind == "uvicorn":
         import torch
         import uvicorn

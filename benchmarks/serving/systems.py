@@ -52,7 +52,7 @@ def _answers(url: str) -> bool:
 
 @contextmanager
 def ours(kind: str, root: Path, store: str, log: Path, **variables: str) -> Iterator[str]:
-    """Our service, `uvicorn` or `ray`: the base URL."""
+    """Our service, `uvicorn`, `ray` or `apart`: the base URL."""
     base = f"http://127.0.0.1:{(port := free_port())}"
     command = [sys.executable, "-m", "benchmarks.serving.serve", kind, str(root), store, str(port)]
     with running(command, f"{base}/healthz", log, **variables):

@@ -36,7 +36,7 @@ KEY = "SYNTHREC_QDRANT_KEY"  # the environment variable that holds the server's 
 SAMPLED = 16  # points of a collection that are compared with the bundle's vectors
 CLOSE = 1e-3  # that they may differ by
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("synthrec.serve.index")  # the endpoint writes what is below `synthrec.serve` into its log
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Qdrant:
             self._fill(vectors)
             self._wait()
             self._check(vectors)
-        log.info("vectors are found by Qdrant's collection %s", self.collection)
+        log.info("vectors are in Qdrant", extra={"facts": {"collection": self.collection}})
 
     def search(self, vectors: Floats, k: int, allowed: Mask | None = None) -> tuple[Positions, Floats]:
         """As `VectorIndex.search`; of equals at the last place the server chooses.
