@@ -1,8 +1,8 @@
 """Deployments on Ray Serve: replicas that answer, and, where asked for, encoders apart from them.
 
-An encoder in each replica is the default: int8 encodes a query in a millisecond, about what a hop between two replicas
-costs in time and more than it costs in processor, and batches fill there as well as elsewhere (`serve.encoder`). Apart
-pays where the encoder has a GPU, or is so large that not every replica should hold it. The index is always inside: it
+An encoder in each replica is the default (`serve.encoder`): it saves a hop between two replicas, and batches fill there
+as well as elsewhere. `benchmarks.encoder_place` measures both on one host. Apart is for an encoder that has a GPU, or
+is so large that not every replica should hold it. The index is always inside: it
 is mapped from disk, which replicas of a node share, and every search needs it.
 """
 
