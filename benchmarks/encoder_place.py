@@ -27,16 +27,14 @@ from synthrec import console
 from synthrec.compression.encoder import load
 
 PLACES = {"inside": "ray", "apart": "apart"}  # by how benchmarks.serving.serve calls them
-CLIENTS = 8
-WARM_SECONDS = 3
+CLIENTS, WARM_SECONDS = 8, 3
 ALONE = 200  # queries encoded one by one
 
 
 def main() -> None:
     given = _arguments()
     work = Path(given.work)
-    work.mkdir(parents=True, exist_ok=True)
-    root = bundles.made(Path(given.data), given.products, work)
+    root = bundles.made(Path(given.data), given.products, work)  # makes the folder, too
     queries = shelf.queries(Path(given.data), 2_000)
     result: dict[str, Any] = {"benchmark": "encoder_place", "machine": machine(), "products": given.products}
     result |= {"clients": CLIENTS, "seconds": given.seconds, "encode_one_ms": alone(root / "one", queries)}
@@ -62,8 +60,7 @@ def alone(folder: Path, queries: list[str]) -> dict[str, float]:
         start = time.perf_counter()
         encoder.encode([query], query=True)
         clock.append(1000 * (time.perf_counter() - start))
-    processor = 1000 * (time.process_time() - began) / len(clock)
-    return {"p50": statistics.median(clock), "processor": processor}
+    return {"p50": statistics.median(clock), "processor": 1000 * (time.process_time() - began) / len(clock)}
 
 
 def measured(place: str, root: Path, work: Path, queries: list[str], seconds: float) -> dict[str, float]:
@@ -105,7 +102,7 @@ def processor() -> float:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="a folder with products.parquet")
     parser.add_argument("--products", type=int, default=10_000)
     parser.add_argument(
