@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import api, local, logs
@@ -82,7 +83,10 @@ class Api:
 def _remote(handle: DeploymentHandle[Any]) -> Any:
     def of(version: str) -> Encode:
         async def encode(query: str) -> Any:
-            return await handle.remote(version, query)
+            try:
+                return await handle.remote(version, query)
+            except RayActorError:  # it died with the query in hand; others live, or it is started anew
+                return await handle.remote(version, query)
 
         return encode
 
@@ -100,6 +104,7 @@ def build(home: Home, settings: Serve) -> serve.Application:
         max_ongoing_requests=places,
         # Beyond even that Ray itself answers 503 at once: the proxy's memory is bounded, too.
         max_queued_requests=places,
+        backpressure_config={"retry_after_s": settings.retry_after_seconds},
         graceful_shutdown_timeout_s=settings.drain_seconds,
         ray_actor_options={"num_cpus": settings.cpus},
     ).bind(*given)

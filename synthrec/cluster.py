@@ -21,6 +21,8 @@ SETTINGS = {
     # Ray's workers are nice by default. An LLM's threads wait for each other at every step: when one is put off, all
     # are. Measured: 6% of llama.cpp's answers.
     "RAY_worker_niceness": "0",
+    # What Ray Serve's proxy asks first: see there.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.door:middleware",
 }
 
 

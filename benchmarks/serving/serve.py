@@ -1,7 +1,11 @@
-"""The endpoint for the benchmark: `python -m benchmarks.serving.serve uvicorn|ray BUNDLES STORE PORT`."""
+"""The endpoint for the benchmark: `python -m benchmarks.serving.serve uvicorn|ray BUNDLES STORE PORT SETTINGS`.
+
+SETTINGS: those of `serve` in a config, as JSON.
+"""
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -11,8 +15,9 @@ from synthrec.config import Serve
 
 
 def main() -> None:
-    kind, root, store, port = sys.argv[1:5]
-    home, settings = Home(root, "one", store), Serve(port=int(port), replicas=(1, 1))
+    kind, root, store, port, given = sys.argv[1:6]
+    home = Home(root, "one", store)
+    settings = Serve.model_validate({"replicas": (1, 1), **json.loads(given), "port": int(port)})
     if kind == "uvicorn":
         import torch
         import uvicorn
