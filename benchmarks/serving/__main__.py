@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
 
 def main() -> None:
     given = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is stopped
     bench = _bench(given)
     found = {part: _kept(part, bench, given) for part in PARTS if part in given.parts}
     rps = found.get("rps", {})
