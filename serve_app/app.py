@@ -20,6 +20,7 @@ from serve_app.batching import Encode
 from serve_app.local import Home
 from synthrec.config import Serve
 
+QUIET = {"enable_access_log": False}  # the guard writes a line a request; Ray would write two more
 BEYOND = 64  # requests that Ray hands a replica beyond its places, so that the replica says 503 in our words
 
 
@@ -93,6 +94,11 @@ def _remote(handle: DeploymentHandle[Any]) -> Any:
     return of
 
 
+def start(host: str, port: int) -> None:
+    """Ray Serve's proxy, on this node alone. It times nothing: the replica knows which requests may take long."""
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=QUIET)
+
+
 def build(home: Home, settings: Serve) -> serve.Application:
     """The application."""
     places = settings.max_ongoing_requests + settings.max_queued_requests + BEYOND
@@ -107,6 +113,7 @@ def build(home: Home, settings: Serve) -> serve.Application:
         backpressure_config={"retry_after_s": settings.retry_after_seconds},
         graceful_shutdown_timeout_s=settings.drain_seconds,
         ray_actor_options={"num_cpus": settings.cpus},
+        logging_config=QUIET,
     ).bind(*given)
 
 

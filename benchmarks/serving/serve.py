@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 
+from serve_app import logs
 from serve_app.local import Home, Lifespan
 from synthrec.config import Serve
 
@@ -23,15 +24,16 @@ def main() -> None:
         import uvicorn
 
         torch.set_num_threads(1)  # as a replica has it
+        logs.start()  # as a replica does: a line a request
         uvicorn.run(Lifespan(home, settings), port=int(port), log_level="warning", access_log=False)
         return
     from ray import serve
 
-    from serve_app.app import build
+    from serve_app.app import build, start
     from synthrec import cluster
 
     cluster.start()
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": int(port)})
+    start("127.0.0.1", int(port))
     serve.run(build(home, settings), route_prefix="/")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
