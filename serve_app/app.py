@@ -1,7 +1,7 @@
 """Deployments on Ray Serve: replicas that answer, and, where asked for, encoders apart from them.
 
 An encoder in each replica is the default (`serve.encoder`): it saves a hop between two replicas, and batches fill there
-as well as elsewhere. `benchmarks.encoder_place` measures both on one host. Apart is for an encoder that has a GPU, or
+as well as elsewhere. `benchmarks.serving --parts place` measures both on one host. Apart is for an encoder that has a GPU, or
 is so large that not every replica should hold it. The index is always inside: it
 is mapped from disk, which replicas of a node share, and every search needs it.
 """
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
+from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from serve_app import api, local, logs
@@ -19,6 +20,7 @@ from serve_app.batching import Encode
 from serve_app.local import Home
 from synthrec.config import Serve
 
+QUIET = {"enable_access_log": False}  # the guard writes a line a request; Ray would write two more
 BEYOND = 64  # requests that Ray hands a replica beyond its places, so that the replica says 503 in our words
 
 
@@ -82,11 +84,19 @@ class Api:
 def _remote(handle: DeploymentHandle[Any]) -> Any:
     def of(version: str) -> Encode:
         async def encode(query: str) -> Any:
-            return await handle.remote(version, query)
+            try:
+                return await handle.remote(version, query)
+            except RayActorError:  # it died with the query in hand; others live, or it is started anew
+                return await handle.remote(version, query)
 
         return encode
 
     return of
+
+
+def start(host: str, port: int) -> None:
+    """Ray Serve's proxy, on this node alone. It times nothing: the replica knows which requests may take long."""
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=QUIET)
 
 
 def build(home: Home, settings: Serve) -> serve.Application:
@@ -100,8 +110,10 @@ def build(home: Home, settings: Serve) -> serve.Application:
         max_ongoing_requests=places,
         # Beyond even that Ray itself answers 503 at once: the proxy's memory is bounded, too.
         max_queued_requests=places,
+        backpressure_config={"retry_after_s": settings.retry_after_seconds},
         graceful_shutdown_timeout_s=settings.drain_seconds,
         ray_actor_options={"num_cpus": settings.cpus},
+        logging_config=QUIET,
     ).bind(*given)
 
 

@@ -26,6 +26,7 @@ OPEN = frozenset({"/healthz"})  # needs no key
 UNCOUNTED = ("/healthz", "/readyz", "/metrics")  # answered however busy the replica is
 WRITES = ("/v1/events", "/v1/products", "/v1/feedback")  # all other POSTs ask something
 ADMIN = "/v1/admin/"
+FULL = b"x-synthrec-full"  # on a 503: this replica has no place; other 503s have other causes
 ADMIN_SECONDS = 600.0  # to load and check a large bundle
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -80,7 +81,7 @@ class Guard:
         scope["synthrec.request_id"] = request_id
         facts: dict[str, Any] = {}
         token = logs.FACTS.set(facts)
-        reply = _Reply(send, request_id, self._named)
+        reply = Reply(send, request_id, self._named)
         try:
             await self._admit(scope, receive, reply, headers)
         except Problem as problem:
@@ -94,7 +95,7 @@ class Guard:
             logs.FACTS.reset(token)
             self._note(scope, reply.status, time.perf_counter() - start, request_id, facts)
 
-    async def _admit(self, scope: Scope, receive: Receive, reply: _Reply, headers: Headers) -> None:
+    async def _admit(self, scope: Scope, receive: Receive, reply: Reply, headers: Headers) -> None:
         path = scope["path"]
         if path not in self._open:
             self._let_in(scope, headers)
@@ -107,7 +108,9 @@ class Guard:
                 async with self._room:
                     await self._app(scope, _replay(body, receive), reply)
             except Full:
-                raise problems.busy(self._settings.retry_after_seconds) from None
+                problem = problems.busy(self._settings.retry_after_seconds)
+                problem.headers[FULL.decode()] = "1"
+                raise problem from None
 
     def _let_in(self, scope: Scope, headers: Headers) -> None:
         """Raises Problem 401, 403 or 429."""
@@ -170,7 +173,7 @@ class Guard:
         logs.log.info("request", extra={"facts": told})
 
 
-class _Reply:
+class Reply:
     """Passes the reply on with our headers, and knows whether it has begun."""
 
     def __init__(self, send: Send, request_id: str, named: bool) -> None:

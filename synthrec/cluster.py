@@ -21,6 +21,12 @@ SETTINGS = {
     # Ray's workers are nice by default. An LLM's threads wait for each other at every step: when one is put off, all
     # are. Measured: 6% of llama.cpp's answers.
     "RAY_worker_niceness": "0",
+    # A dead proxy of Ray Serve is started anew after three failed checks, and till then nobody is answered: by default
+    # half a minute. One that starts on a busy machine is given up after five seconds, and so again and again.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # What Ray Serve's proxy asks first: see there.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.door:middleware",
 }
 
 

@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
+
+from benchmarks.marked import marked
 
 START_SECONDS = 300
+MARK = "SYNTHREC_BENCHMARK"  # an environment variable: every process of an endpoint inherits it
+REPLICA = "ServeReplica:default:"
+OTHERS = ("ProxyActor", "HAProxyManager", "ServeController", "haproxy")  # beside replicas, what a request needs
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One of ours that runs.
+
+    Attributes:
+        url: of its root.
+        store: the URL of its store.
+        mark: its processes have it in their environment.
+    """
+
+    url: str
+    store: str
+    mark: str
+
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """Its processes that a request may pass, by kind: the deployment's name, or what Ray calls the actor."""
+        found: dict[str, list[psutil.Process]] = {}
+        for process in marked(MARK, self.mark):
+            try:
+                words = process.cmdline()
+            except psutil.Error:
+                continue
+            if words and (kind := _kind(words[0])):
+                found.setdefault(kind, []).append(process)
+        return found
+
+
+def _kind(title: str) -> str | None:
+    """Ray writes `ray::ServeReplica:default:Api` where a command's name is."""
+    if REPLICA in title:
+        return title.partition(REPLICA)[2].partition(".")[0].split()[0]
+    name = title.removeprefix("ray::").partition(".")[0] if title.startswith("ray::") else Path(title).name
+    return name if name in OTHERS else None
 
 
 def free_port() -> int:
@@ -24,26 +69,27 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], url: str, log: Path, **variables: str) -> Iterator[str]:
-    """The URL, once it answers 200. Ends the process group afterwards, which is of its own."""
+def running(command: list[str], url: str, log: Path, variables: dict[str, str]) -> Iterator[None]:
+    """Once its URL answers 200. Ends the process group afterwards, which is of its own."""
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | variables, start_new_session=True)
         try:
             until = time.monotonic() + START_SECONDS
-            while not _answers(url):
+            while not answers(url):
                 if process.poll() is not None or time.monotonic() > until:
                     raise SystemExit(f"{command[:4]} did not start: see {log}")
                 time.sleep(0.2)
-            yield url
+            yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.TransportError:
@@ -51,19 +97,26 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def ours(kind: str, root: Path, store: str, log: Path, **variables: str) -> Iterator[str]:
-    """Our service, `uvicorn`, `ray` or `apart`: the base URL."""
-    base = f"http://127.0.0.1:{(port := free_port())}"
+def ours(
+    kind: str, root: Path, store: str, log: Path, settings: dict[str, Any], variables: dict[str, str]
+) -> Iterator[Endpoint]:
+    """Our service, `uvicorn` or `ray`."""
+    base, mark = f"http://127.0.0.1:{(port := free_port())}", uuid.uuid4().hex
     command = [sys.executable, "-m", "benchmarks.serving.serve", kind, str(root), store, str(port)]
-    with running(command, f"{base}/healthz", log, **variables):
-        yield base
+    try:
+        with running([*command, json.dumps(settings)], f"{base}/readyz", log, variables | {MARK: mark}):
+            yield Endpoint(base, store, mark)
+    finally:
+        _, left = psutil.wait_procs(marked(MARK, mark), 10)
+        for process in left:  # of a Ray whose own keepers were killed
+            process.kill()
 
 
 @contextmanager
 def infinity(binary: Path, model: Path, log: Path) -> Iterator[str]:
-    """infinity-emb over the encoder before it is exported: the same weights."""
+    """infinity-emb over the encoder before it is exported, the same weights: the URL of its root."""
     base = f"http://127.0.0.1:{(port := free_port())}"
     command = [str(binary), "v2", "--model-id", str(model), "--port", str(port), "--host", "127.0.0.1"]
     command += ["--device", "cpu", "--engine", "torch", "--no-bettertransformer", "--url-prefix", ""]
-    with running(command, f"{base}/health", log):
+    with running(command, f"{base}/health", log, {}):
         yield base

@@ -74,10 +74,9 @@ def endpoint(pipeline: Pipeline, settings: Serve) -> Iterator[str]:
     cluster.start()
     from ray import serve
 
-    from serve_app.app import build
+    from serve_app.app import build, start
 
-    # Requests are timed by the replica, which knows which may take long.
-    serve.start(proxy_location="HeadOnly", http_options={"host": settings.host, "port": port})
+    start(settings.host, port)
     try:
         serve.run(build(where, settings), route_prefix="/")
         url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"

@@ -1,0 +1,70 @@
+"""Before Ray's proxy: sends away what the replicas would refuse, while that is still cheap.
+
+A request costs the proxy and the hop to a replica as much processor as the search itself. So when several times too
+much is asked, refusing alone would take all of it, and what waits in the proxy would wait without end. The door learns
+how many requests the replicas take from their own refusals, so it need not know how many replicas there are.
+
+Ray calls `middleware` in its proxy where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it (`synthrec.cluster`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app import problems
+from serve_app.guard import FULL, UNCOUNTED, Reply
+
+LEAST = 8  # requests under way that are always let in
+RETRY_AFTER_SECONDS = 1.0
+OTHERS = "/-/"  # Ray's own paths: health and routes
+
+
+class Door:
+    """So many requests at once as lately were not refused: a refusal lowers the number to those that are under way, and
+    each answer while all are taken raises it a little, as TCP does its window (additive increase, RFC 5681).
+
+    Args:
+        refused: called for each request that is sent away.
+    """
+
+    def __init__(self, app: ASGIApp, refused: Callable[[], object] = lambda: None) -> None:
+        self._app, self._refused = app, refused
+        self.limit, self.inside = float("inf"), 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in UNCOUNTED or scope["path"].startswith(OTHERS):
+            await self._app(scope, receive, send)
+            return
+        if self.inside >= self.limit:
+            self._refused()
+            await Reply(send, uuid.uuid4().hex, named=False).problem(problems.busy(RETRY_AFTER_SECONDS))
+            return
+        full = False
+
+        async def watched(message: Message) -> None:
+            nonlocal full
+            if message["type"] == "http.response.start":
+                full = any(name == FULL for name, _ in message.get("headers", ()))
+            await send(message)
+
+        self.inside += 1
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            self.inside -= 1
+        if full:
+            self.limit = max(LEAST, min(self.limit, self.inside))
+        elif self.inside + 1 >= self.limit:
+            self.limit += 1 / self.limit
+
+
+def middleware() -> list[Middleware]:
+    """The door of this proxy; what it sends away is counted among Ray's metrics."""
+    from ray.util.metrics import Counter
+
+    counter = Counter("synthrec_refused", "requests sent away at the proxy, since no replica would have taken them")
+    return [Middleware(Door, refused=counter.inc)]
