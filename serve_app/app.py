@@ -1,9 +1,9 @@
 """Deployments on Ray Serve: replicas that answer, and, where asked for, encoders apart from them.
 
 An encoder in each replica is the default (`serve.encoder`): it saves a hop between two replicas, and batches fill there
-as well as elsewhere. `benchmarks.serving --parts place` measures both on one host. Apart is for an encoder that has a GPU, or
-is so large that not every replica should hold it. The index is always inside: it
-is mapped from disk, which replicas of a node share, and every search needs it.
+as well as elsewhere. `benchmarks.serving --parts place` measures both on one host. Apart is for an encoder that has a
+GPU, or is so large that not every replica should hold it. The index is always inside: it is mapped from disk, which
+replicas of a node share, and every search needs it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from benchmarks.serving.systems import Endpoint, answers
 from benchmarks.serving.writing import Writers, lost
 from synthrec import console
 
-SETTINGS = {"replicas": (2, 2), "encoder": "apart", "encoder_replicas": (2, 2), "cpus": 0.25}
+SETTINGS: dict[str, Any] = {"replicas": (2, 2), "encoder": "apart", "encoder_replicas": (2, 2), "cpus": 0.25}
 WINDOW = 10.0  # seconds from a kill on in which failures are counted
 LEAD = 5.0  # seconds of load before a kill
 PATIENCE = 120.0  # seconds for what was killed to be there again

@@ -15,8 +15,10 @@ PLACES = ("inside", "apart")
 
 
 def measured(bench: Bench) -> dict[str, Any]:
-    """One replica of each deployment, in turns. `processor_ms` is what replicas and proxy took a request, the client not
-    counted: other work on the machine changes it less than it changes requests a second."""
+    """One replica of each deployment, in turns.
+
+    `processor_ms` is what replicas and proxy took a request: other work on the machine changes it less than the rates.
+    """
     rounds = []
     for number in range(bench.rounds):
         order = PLACES if number % 2 == 0 else PLACES[::-1]
