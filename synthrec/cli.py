@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import synthrec
-from synthrec import console
+from synthrec import console, operate
 from synthrec.config import Config, load
 from synthrec.errors import UserError, unwrap
 from synthrec.pipeline import Pipeline, Stage
@@ -292,103 +292,8 @@ def doctor() -> None:
     checks.run()
 
 
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: the file that serve.keys names.")
-app.add_typer(keys_app, name="keys")
-KeyFile = Annotated[Path, typer.Option("--file", "-f", help="the key file, as in serve.keys; made where there is none")]
-KEYS = Path("~/.config/synthrec/api-keys.json")
-
-
-class Scope(StrEnum):
-    read = "read"
-    write = "write"
-    admin = "admin"
-
-
-@keys_app.command("add")
-def keys_add(
-    name: Annotated[str, typer.Argument(help="whose it is, for the list and the log")],
-    scope: Annotated[
-        list[Scope] | None, typer.Option(help="what it may do, several times for several; by default read")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(min=0.01, help="requests a second; by default serve.rate")] = None,
-    file: KeyFile = KEYS,
-) -> None:
-    """Print a new key, this once: the file keeps its hash alone. A running endpoint knows it at once."""
-    from serve_app import keys
-
-    text = keys.add(file.expanduser(), name, [one.value for one in scope or [Scope.read]], rate)
-    typer.echo(text)
-
-
-@keys_app.command("list")
-def keys_list(file: KeyFile = KEYS) -> None:
-    """Print as JSON whose keys there are and what they may do; no key, and no hash."""
-    from serve_app import keys
-
-    shown = ("id", "name", "scopes", "rate", "made", "revoked")
-    rows = [{name: getattr(key, name) for name in shown} for key in keys.read(file.expanduser())]
-    typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    ident: Annotated[str, typer.Argument(metavar="ID", help="as `synthrec keys list` shows it")],
-    file: KeyFile = KEYS,
-) -> None:
-    """Take a key back. A running endpoint refuses it at once."""
-    from serve_app import keys
-
-    key = keys.revoke(file.expanduser(), ident)
-    console.say(f"    the key {key.id} of {key.name} is revoked")
-
-
-bundle_app = typer.Typer(
-    no_args_is_help=True, help="What a running endpoint serves. Its key: $SYNTHREC_API_KEY, with the scope admin."
-)
-app.add_typer(bundle_app, name="bundle")
-Url = Annotated[str, typer.Option(help="of the endpoint")]
-HERE = "http://127.0.0.1:8000"
-
-
-@bundle_app.command("show")
-def bundle_show(url: Url = HERE) -> None:
-    """Print as JSON which version answers, its metrics and lineage."""
-    from synthrec.client import Client
-
-    with Client(url) as client:
-        typer.echo(client.bundle().model_dump_json(indent=2))
-
-
-@bundle_app.command("swap")
-def bundle_swap(
-    version: Annotated[str, typer.Argument(help="the bundle's folder name: the fingerprint that `package` printed")],
-    percent: Annotated[float, typer.Option(help="of the shoppers; 100: all")] = 100,
-    shadow: Annotated[bool, typer.Option("--shadow", help="only compare, on the side")] = False,
-    url: Url = HERE,
-) -> None:
-    """Serve another version, once it is loaded, warmed and checked beside the present one. No request fails."""
-    from synthrec.client import Client
-
-    with Client(url, timeout=600) as client:
-        typer.echo(client.swap(version, percent, shadow).model_dump_json(indent=2))
-
-
-@bundle_app.command("rollback")
-def bundle_rollback(url: Url = HERE) -> None:
-    """End a trial; where there is none, serve the version before."""
-    from synthrec.client import Client
-
-    with Client(url, timeout=600) as client:
-        typer.echo(client.rollback().model_dump_json(indent=2))
-
-
-@bundle_app.command("report")
-def bundle_report(url: Url = HERE) -> None:
-    """Print as JSON how the versions on trial compare."""
-    from synthrec.client import Client
-
-    with Client(url) as client:
-        typer.echo(client.rollout().model_dump_json(indent=2))
+app.add_typer(operate.keys, name="keys")
+app.add_typer(operate.bundle, name="bundle")
 
 
 @app.command("config")
