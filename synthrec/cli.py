@@ -57,11 +57,15 @@ def stages(config: Config) -> tuple[Stage, ...]:
     return (*found, package.stage(config))
 
 
-def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
-    """Bring the named stages (all, when None) up to date, in order, and write the run report."""
+def run_stages(config: Config, names: list[str] | None = None, more: tuple[Stage, ...] = ()) -> Pipeline:
+    """Bring the named stages (all, when None) up to date, in order, and write the run report.
+
+    Args:
+        more: stages that no run has by itself.
+    """
     from synthrec.reports import run_report
 
-    pipeline = Pipeline(config, stages(config))
+    pipeline = Pipeline(config, (*stages(config), *more))
     with pipeline.root.locked(), console.hushed(pipeline.log):
         for name in names or list(pipeline.stages):
             pipeline.run(name)
@@ -122,6 +126,24 @@ def train(
         )
     wanted = set(names.values()) if recommender is None else {names[recommender]}
     run_stages(settings, [stage.name for stage in stages(settings) if stage.name in wanted])
+
+
+@app.command()
+def tune(
+    config: ConfigFile,
+    recommender: Annotated[str, typer.Option(help="sequential or graph: what is validated while it learns")],
+    trials: Annotated[int, typer.Option(min=1, help="settings to try; the first are the config's own")] = 20,
+    set_: Overrides = None,
+) -> None:
+    """Look for better settings of a recommender with Ray Tune; print them as YAML to put into the config.
+
+    What is tried stands in the config, as recommend.NAME.search. Judged by the validation, never by the test.
+    """
+    from synthrec.stages import tune as stage
+
+    one = stage.stage(recommender, trials)
+    pipeline = run_stages(load(config, set_), [one.name], more=(one,))
+    typer.echo(stage.told(pipeline, one.name))
 
 
 @app.command()

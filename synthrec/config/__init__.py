@@ -8,6 +8,7 @@ from synthrec.config.package import Package
 from synthrec.config.privacy import Ner, PiiKind, Privacy
 from synthrec.config.reading import check_egress, defaults, load
 from synthrec.config.recommend import GraphModel, NextModel, Recommend, SequentialModel
+from synthrec.config.search import Between, Searchable, Space
 from synthrec.config.serve import Index, Serve
 from synthrec.config.sources import Prepare, Source, Sources
 from synthrec.config.storage import Storage
@@ -29,6 +30,7 @@ from synthrec.config.train import ClassifierModel, CrossEncoderModel, Train
 from synthrec.config.whole import Config
 
 __all__ = [
+    "Between",
     "BrandTask",
     "Budget",
     "ClassifierModel",
@@ -57,6 +59,7 @@ __all__ = [
     "RelevanceTask",
     "ReplyTask",
     "Resources",
+    "Searchable",
     "SentimentTask",
     "SequentialModel",
     "Serve",
@@ -65,6 +68,7 @@ __all__ = [
     "Settings",
     "Source",
     "Sources",
+    "Space",
     "Storage",
     "Synthesize",
     "Tasks",

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from synthrec.config.base import Fraction, Positive, Settings
+from synthrec.config.search import Between, Searchable, Space
 
 
-class NextModel(Settings):
+class NextModel(Searchable):
     """Training of a model of what shoppers take next; workers, precision and GPUs are those of `train`."""
 
     epochs: Positive = Field(100, description="at most; it stops earlier when the validation says so")
@@ -36,6 +37,15 @@ class SequentialModel(NextModel):
         None, description="with negatives, gBCE instead of softmax: how far, of 1, it is calibrated; null: softmax"
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="of AdamW; embeddings have none")
+    search: Space = Field(
+        {
+            "learning_rate": Between(low=3e-4, high=1e-2, log=True),
+            "width": [32, 64, 128],
+            "dropout": Between(low=0.1, high=0.7),
+            "temperature": Between(low=0.03, high=0.2, log=True),
+        },
+        description="what `synthrec tune` tries: of each setting a list, or {low, high, log}",
+    )
 
     @model_validator(mode="after")
     def _gbce_samples(self) -> SequentialModel:
@@ -52,6 +62,16 @@ class GraphModel(NextModel):
     layers: Positive = Field(3, description="steps of smoothing over the graph")
     draws: Positive = Field(8, description="products drawn for each negative; the highest-scored is taken")
     l2: Annotated[float, Field(ge=0)] = Field(1e-4, description="weight of the vectors' squared length")
+    search: Space = Field(
+        {
+            "learning_rate": Between(low=1e-3, high=5e-2, log=True),
+            "width": [32, 64, 128],
+            "layers": Between(low=1, high=4),
+            "draws": [1, 4, 8, 16],
+            "l2": Between(low=1e-6, high=1e-3, log=True),
+        },
+        description="what `synthrec tune` tries: of each setting a list, or {low, high, log}",
+    )
 
 
 class Recommend(Settings):
