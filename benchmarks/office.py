@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from benchmarks.kept import same_settings
 from benchmarks.machine import machine
-from benchmarks.sequence.training import Recipe, fit, ndcg, same_settings
+from benchmarks.sequence.training import Recipe, fit, ndcg
 from synthrec import console, schema
 from synthrec.cli import run_stages
 from synthrec.config import load
@@ -168,7 +169,7 @@ def _models(
     for name, (recipe, features, more) in kinds.items():
         console.say(f"seed {seed}: {name}")
         folder = Path(given.run_dir) / f"{name.replace(', ', '-').replace(' + ', '-')}-{len(more)}-{seed}"
-        same_settings(folder, recipe, given.epochs)
+        same_settings(folder, asdict(recipe) | {"epochs": given.epochs})
         keep = Checkpoints(folder / "choose")
         drafts[name] = fit(
             [*choose.train, *more],

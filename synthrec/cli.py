@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 import synthrec
-from synthrec import console
+from synthrec import console, operate
 from synthrec.config import Config, load
 from synthrec.errors import UserError, unwrap
 from synthrec.pipeline import Pipeline, Stage
@@ -57,11 +57,15 @@ def stages(config: Config) -> tuple[Stage, ...]:
     return (*found, package.stage(config))
 
 
-def run_stages(config: Config, names: list[str] | None = None) -> Pipeline:
-    """Bring the named stages (all, when None) up to date, in order, and write the run report."""
+def run_stages(config: Config, names: list[str] | None = None, more: tuple[Stage, ...] = ()) -> Pipeline:
+    """Bring the named stages (all, when None) up to date, in order, and write the run report.
+
+    Args:
+        more: stages that no run has by itself.
+    """
     from synthrec.reports import run_report
 
-    pipeline = Pipeline(config, stages(config))
+    pipeline = Pipeline(config, (*stages(config), *more))
     with pipeline.root.locked(), console.hushed(pipeline.log):
         for name in names or list(pipeline.stages):
             pipeline.run(name)
@@ -122,6 +126,24 @@ def train(
         )
     wanted = set(names.values()) if recommender is None else {names[recommender]}
     run_stages(settings, [stage.name for stage in stages(settings) if stage.name in wanted])
+
+
+@app.command()
+def tune(
+    config: ConfigFile,
+    recommender: Annotated[str, typer.Option(help="sequential or graph: what is validated while it learns")],
+    trials: Annotated[int, typer.Option(min=1, help="settings to try; the first are the config's own")] = 20,
+    set_: Overrides = None,
+) -> None:
+    """Look for better settings of a recommender with Ray Tune; print them as YAML to put into the config.
+
+    What is tried stands in the config, as recommend.NAME.search. Judged by the validation, never by the test.
+    """
+    from synthrec.stages import tune as stage
+
+    one = stage.stage(recommender, trials)
+    pipeline = run_stages(load(config, set_), [one.name], more=(one,))
+    typer.echo(stage.told(pipeline, one.name))
 
 
 @app.command()
@@ -292,103 +314,8 @@ def doctor() -> None:
     checks.run()
 
 
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of the endpoint: the file that serve.keys names.")
-app.add_typer(keys_app, name="keys")
-KeyFile = Annotated[Path, typer.Option("--file", "-f", help="the key file, as in serve.keys; made where there is none")]
-KEYS = Path("~/.config/synthrec/api-keys.json")
-
-
-class Scope(StrEnum):
-    read = "read"
-    write = "write"
-    admin = "admin"
-
-
-@keys_app.command("add")
-def keys_add(
-    name: Annotated[str, typer.Argument(help="whose it is, for the list and the log")],
-    scope: Annotated[
-        list[Scope] | None, typer.Option(help="what it may do, several times for several; by default read")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(min=0.01, help="requests a second; by default serve.rate")] = None,
-    file: KeyFile = KEYS,
-) -> None:
-    """Print a new key, this once: the file keeps its hash alone. A running endpoint knows it at once."""
-    from serve_app import keys
-
-    text = keys.add(file.expanduser(), name, [one.value for one in scope or [Scope.read]], rate)
-    typer.echo(text)
-
-
-@keys_app.command("list")
-def keys_list(file: KeyFile = KEYS) -> None:
-    """Print as JSON whose keys there are and what they may do; no key, and no hash."""
-    from serve_app import keys
-
-    shown = ("id", "name", "scopes", "rate", "made", "revoked")
-    rows = [{name: getattr(key, name) for name in shown} for key in keys.read(file.expanduser())]
-    typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    ident: Annotated[str, typer.Argument(metavar="ID", help="as `synthrec keys list` shows it")],
-    file: KeyFile = KEYS,
-) -> None:
-    """Take a key back. A running endpoint refuses it at once."""
-    from serve_app import keys
-
-    key = keys.revoke(file.expanduser(), ident)
-    console.say(f"    the key {key.id} of {key.name} is revoked")
-
-
-bundle_app = typer.Typer(
-    no_args_is_help=True, help="What a running endpoint serves. Its key: $SYNTHREC_API_KEY, with the scope admin."
-)
-app.add_typer(bundle_app, name="bundle")
-Url = Annotated[str, typer.Option(help="of the endpoint")]
-HERE = "http://127.0.0.1:8000"
-
-
-@bundle_app.command("show")
-def bundle_show(url: Url = HERE) -> None:
-    """Print as JSON which version answers, its metrics and lineage."""
-    from synthrec.client import Client
-
-    with Client(url) as client:
-        typer.echo(client.bundle().model_dump_json(indent=2))
-
-
-@bundle_app.command("swap")
-def bundle_swap(
-    version: Annotated[str, typer.Argument(help="the bundle's folder name: the fingerprint that `package` printed")],
-    percent: Annotated[float, typer.Option(help="of the shoppers; 100: all")] = 100,
-    shadow: Annotated[bool, typer.Option("--shadow", help="only compare, on the side")] = False,
-    url: Url = HERE,
-) -> None:
-    """Serve another version, once it is loaded, warmed and checked beside the present one. No request fails."""
-    from synthrec.client import Client
-
-    with Client(url, timeout=600) as client:
-        typer.echo(client.swap(version, percent, shadow).model_dump_json(indent=2))
-
-
-@bundle_app.command("rollback")
-def bundle_rollback(url: Url = HERE) -> None:
-    """End a trial; where there is none, serve the version before."""
-    from synthrec.client import Client
-
-    with Client(url, timeout=600) as client:
-        typer.echo(client.rollback().model_dump_json(indent=2))
-
-
-@bundle_app.command("report")
-def bundle_report(url: Url = HERE) -> None:
-    """Print as JSON how the versions on trial compare."""
-    from synthrec.client import Client
-
-    with Client(url) as client:
-        typer.echo(client.rollout().model_dump_json(indent=2))
+app.add_typer(operate.keys, name="keys")
+app.add_typer(operate.bundle, name="bundle")
 
 
 @app.command("config")

@@ -197,7 +197,7 @@ def _made_of_them(root: Folder) -> list[str]:
     here = {name.partition("/")[0] for name in root.files() if "/" in name}
     return [
         stage
-        for first in ("train", "evaluate", "package")
+        for first in ("train", "tune", "evaluate", "package")
         for stage in sorted(one for one in here if one == first or one.startswith(f"{first}_"))
     ]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from synthrec import console
+from synthrec.recommenders.base import Cases
 from synthrec.storage import Folder
 from synthrec.training.loop import Plan
 from synthrec.training.tracking import Track
+from train_app.learn import Lesson, learn
 
 Place = tuple[Any, str]  # a filesystem and a path
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's list of a run's checkpoints
@@ -77,72 +79,44 @@ class Job:
 
 def worker(told: dict[str, Any]) -> None:
     """What each rank runs."""
-    import torch
-    from accelerate import Accelerator
-
-    from synthrec import models, recommenders
-    from synthrec.training import loop
+    from synthrec import recommenders
     from synthrec.training.distributed import gather
 
     job: Job = told["job"]
-    plan, ticker = job.plan, told["ticker"]
-    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-    precision = job.precision
-    if precision == "auto":  # float16 would need its gradients scaled: where bfloat16 is slow, float32 it is
-        fast = models.fast_dtype("cuda" if job.use_gpu else "cpu")
-        precision = "bfloat16" if fast == "bfloat16" else "float32"
-    accelerator = Accelerator(cpu=not job.use_gpu, mixed_precision="bf16" if precision == "bfloat16" else "no")
+    ticker, main = told["ticker"], ray_train.get_context().get_world_rank() == 0
     with Folder(*job.start).fetched() as folder:
         objective = recommenders.objective(job.recommender).start(folder, job.settings, gather)
-    groups = objective.parameter_groups()
-    model: Any = accelerator.prepare_model(objective.to(accelerator.device))
-    table = Folder(*job.rows).read_table(job.schema)
-
-    def loss(rows: list[int]) -> torch.Tensor:
-        return model(table.take(rows).to_pydict())
+    rows = Folder(*job.rows).read_table(job.schema)
+    cases = None if job.validation is None else _cases(job.validation)
+    lesson = Lesson(objective, rows, job.plan, job.use_gpu, job.precision, cases, job.filter_viewed)
 
     def report(metrics: dict[str, Any], save: Callable[[Path], None]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             kept = None
-            if accelerator.is_main_process:
+            if main:
                 save(Path(folder))
                 kept = Checkpoint.from_directory(folder)
                 measured = {"epoch/loss": metrics["loss"], "epoch/ndcg@10": metrics.get("value")}
                 values = {name: value for name, value in measured.items() if value is not None}
                 ticker.close.remote(metrics["epoch"], values)
-            name = f"epoch-{metrics['epoch']:04d}"
-            ray_train.report(metrics | {"precision": precision}, checkpoint=kept, checkpoint_dir_name=name)
+            ray_train.report(metrics, checkpoint=kept, checkpoint_dir_name=f"epoch-{metrics['epoch']:04d}")
 
     def tick(step: int, value: float) -> None:
-        if accelerator.is_main_process:
+        if main:
             ticker.tell.remote(step, value)
 
-    validate = None if job.validation is None else _validation(job, objective)
     checkpoint = ray_train.get_checkpoint()
-    if checkpoint is None:
-        loop.train(loss, model, groups, plan, accelerator, report, tick, validate=validate)
-    else:
-        with checkpoint.as_directory() as folder:
-            loop.train(loss, model, groups, plan, accelerator, report, tick, Path(folder), validate)
+    with nullcontext() if checkpoint is None else checkpoint.as_directory() as last:
+        learn(lesson, report, tick, None if last is None else Path(last))
 
 
-def _validation(job: Job, objective: Any) -> Callable[[], float]:
-    """NDCG@10 of what the objective recommends, the same on every rank."""
+def _cases(place: Place) -> Cases:
     import pyarrow.dataset as pads
 
-    from synthrec.evaluation.recommendation import judge
-    from synthrec.recommenders.base import Cases
-
-    assert job.validation is not None
-    fs, path = job.validation
+    fs, path = place
     rows = pads.dataset(path, filesystem=fs, format="parquet").to_table()
     lists = {name: [one.values.to_numpy() for one in rows[name]] for name in ("history", "target")}
-    cases = Cases(rows["user"].to_numpy(), lists["history"], lists["target"])
-
-    def validate() -> float:
-        return float(judge(objective.scorer, cases, [], job.filter_viewed, (10,)).by_case["ndcg@10"].mean())
-
-    return validate
+    return Cases(rows["user"].to_numpy(), lists["history"], lists["target"])
 
 
 def fit(

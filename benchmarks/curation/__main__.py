@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from benchmarks.curation import downstream, here, worth
 from benchmarks.curation.arms import Arm, arms, left_out
+from benchmarks.kept import once
 from benchmarks.machine import machine
 from synthrec import console
 from synthrec.cli import run_stages, stages
@@ -87,10 +88,7 @@ class Bench:
         return found
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` gives, from its file where it has been made."""
-        if not self.folder.exists(name):
-            self.folder.write_json(name, make())
-        return self.folder.read_json(name)
+        return once(self.folder, name, make)
 
 
 def measure(bench: Bench, chosen: list[Arm], seeds: list[int], fit: Train, control: bool = True) -> dict[str, Any]:

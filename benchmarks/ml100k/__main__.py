@@ -2,15 +2,18 @@
 
 The data is in RecBole's wheel, `recbole/dataset_example/ml-100k`. A peer trains on our split, with as many threads, and
 its lists are judged by our code; one whose Python is not there has no figures. Settings of ours were tuned on the
-validation of seed 0; peers keep their own defaults.
+validation of seed 0; peers keep their own defaults. Each system's run of each seed is kept in `--run-dir` as it ends:
+the same command goes on where it was stopped, and one with other seeds, parts or systems runs only what is new.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,14 @@ import torch
 from accelerate import Accelerator
 
 from benchmarks.machine import machine
-from benchmarks.ml100k.runs import Run, clock, peer, run, side_by_side
+from benchmarks.ml100k.runs import Kept, Run, here, peer, run, side_by_side
 from benchmarks.sequence.training import Recipe, fit
 from synthrec import console
 from synthrec.evaluation.baselines import EASE, ItemKNN, Popularity
 from synthrec.evaluation.splits import Cases, Items, Split, leave_one_out, random_split
 from synthrec.recommenders.graph import LightGCN
 from synthrec.recommenders.sequential import Shape
+from synthrec.storage import Folder
 from synthrec.training import loop
 
 GRAPH = {"width": 128, "layers": 3, "draws": 8}
@@ -41,6 +45,9 @@ SEQUENTIAL = Recipe(
 )
 SEQUENTIAL_EPOCHS = 20
 BASELINES = {"popularity": Popularity, "ItemKNN": ItemKNN, "EASE": EASE}
+RECBOLE, RECTOOLS = (
+    Path(__file__).resolve().with_name(f"{name}.py") for name in ("recbole_lightgcn", "rectools_sasrec")
+)
 
 
 def main() -> None:
@@ -50,8 +57,10 @@ def main() -> None:
     facts = {"users": len(sequences), "items": items, "interactions": sum(map(len, sequences))}
     result: dict[str, Any] = {"benchmark": "ml100k", "machine": machine(), "data": facts, "seen_items": "left out"}
     result |= {"seeds": given.seeds, "threads": given.threads}
-    result["graph"] = graph(sequences, items, given)
-    result["sequential"] = sequential(sequences, items, given)
+    digest = hashlib.sha256(json.dumps([one.tolist() for one in sequences]).encode()).hexdigest()
+    keep = Kept(Folder.open(given.run_dir) / "kept", (digest, given.threads))
+    for name, part in PARTS.items():
+        result[name] = part(sequences, items, given, keep) if name in given.parts else None
     if given.json:
         print(json.dumps(result))
 
@@ -65,7 +74,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of models and of the random split")
     parser.add_argument("--threads", type=int, default=1, help="of each training, ours and the peers'")
-    parser.add_argument("--run-dir", default="runs/benchmark-ml100k", help="where the peers work")
+    parser.add_argument("--run-dir", default="runs/benchmark-ml100k", help="where runs are kept, and the peers work")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object, last line")
     return parser.parse_args()
 
@@ -78,46 +89,59 @@ def read(folder: Path) -> tuple[list[Items], int]:
     return [items[users == user] for user in range(users.max() + 1)], int(items.max()) + 1
 
 
-def graph(sequences: list[Items], items: int, given: argparse.Namespace) -> dict[str, Any]:
+def graph(sequences: list[Items], items: int, given: argparse.Namespace, keep: Kept) -> dict[str, Any]:
     """Each user's items dealt at random, 8:1:1; learnt from the 8."""
     runs: dict[str, list[Run]] = {name: [] for name in ("LightGCN", "RecBole's", *BASELINES)}
+    settings = GRAPH | GRAPH_PLAN | {"learning_rate": GRAPH_RATE}
+    with_peer = "peer" in given.systems and here(given.recbole, RECBOLE)
     unscorable = 0
     for seed in given.seeds:
         split = random_split(sequences, (0.1, 0.1), seed)
-        with clock() as taken:
-            model = train_graph(split.train, items, seed)
-        runs["LightGCN"].append(run(model, taken, split.test, split.train))
-        unscorable += int(np.isin(np.concatenate(list(split.test.targets)), model.unscorable).sum())
-        folder = Path(given.run_dir) / f"graph-{seed}"
-        write_recbole(folder / "ml", split)
-        if found := peer(given.recbole, "recbole_lightgcn.py", folder, split.test, seed, given.threads):
-            runs["RecBole's"].append(found)
-        _baselines(runs, split.train, split.test, items)
+        unscorable += int((~np.isin(np.concatenate(split.test.targets), np.concatenate(split.train))).sum())
+        if "ours" in given.systems:
+            ours = partial(run, partial(train_graph, split.train, items, seed), split.test, split.train)
+            runs["LightGCN"].append(keep(f"graph/ours-{seed}", settings, ours))
+        if with_peer:
+            folder = Path(given.run_dir) / f"graph-{seed}"
+            write_recbole(folder / "ml", split)
+            theirs = partial(peer, given.recbole, RECBOLE, folder, split.test, seed, given.threads)
+            runs["RecBole's"].append(keep(f"graph/peer-{seed}", RECBOLE.read_text(), theirs))
+        if "baselines" in given.systems:
+            _baselines(runs, split.train, split.test, items, keep, f"graph/{{}}-{seed}")
     return {
         "protocol": "each user's items at random 8:1:1; what was validated on counts as seen in the test",
-        "settings": GRAPH | GRAPH_PLAN | {"learning_rate": GRAPH_RATE},
+        "settings": settings,
         "targets_without_a_score": unscorable / len(given.seeds),
     } | side_by_side(runs, "LightGCN", "RecBole's", ("recall@10", "ndcg@10"))
 
 
-def sequential(sequences: list[Items], items: int, given: argparse.Namespace) -> dict[str, Any]:
+def sequential(sequences: list[Items], items: int, given: argparse.Namespace, keep: Kept) -> dict[str, Any]:
     """Each user's last item is to be found; learnt from all the others."""
     test, train = leave_one_out(sequences).test, [one[:-1] for one in sequences]
     runs: dict[str, list[Run]] = {name: [] for name in ("sequential", "RecTools'", *BASELINES)}
+    settings = asdict(SEQUENTIAL) | {"epochs": SEQUENTIAL_EPOCHS}
+    with_peer = "peer" in given.systems and here(given.rectools, RECTOOLS)
     folder = Path(given.run_dir) / "sequential"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sequences.json").write_text(json.dumps([one.tolist() for one in train]))
     for seed in given.seeds:
-        with clock() as taken:
-            model = fit(windows(train, SEQUENTIAL.shape.longest), items, SEQUENTIAL, seed, SEQUENTIAL_EPOCHS)
-        runs["sequential"].append(run(model, taken, test, train))
-        if found := peer(given.rectools, "rectools_sasrec.py", folder, test, seed, given.threads):
-            runs["RecTools'"].append(found)
-    _baselines(runs, train, test, items)
+        if "ours" in given.systems:
+            rows = windows(train, SEQUENTIAL.shape.longest)
+            ours = partial(run, partial(fit, rows, items, SEQUENTIAL, seed, SEQUENTIAL_EPOCHS), test, train)
+            runs["sequential"].append(keep(f"sequential/ours-{seed}", settings, ours))
+        if with_peer:
+            theirs = partial(peer, given.rectools, RECTOOLS, folder, test, seed, given.threads)
+            runs["RecTools'"].append(keep(f"sequential/peer-{seed}", RECTOOLS.read_text(), theirs))
+    if "baselines" in given.systems:
+        _baselines(runs, train, test, items, keep, "sequential/{}")
     return {
         "protocol": "leave one out; learnt from all but each user's last item",
-        "settings": asdict(SEQUENTIAL) | {"epochs": SEQUENTIAL_EPOCHS},
+        "settings": settings,
     } | side_by_side(runs, "sequential", "RecTools'", ("hr@10", "ndcg@10"))
+
+
+SYSTEMS = ("ours", "peer", "baselines")
+PARTS = {"graph": graph, "sequential": sequential}
 
 
 def train_graph(train: Sequence[Items], items: int, seed: int) -> LightGCN:
@@ -157,11 +181,11 @@ def _write(path: Path, rows: Any) -> None:
     path.write_text("user_id:token\titem_id:token\n" + lines)
 
 
-def _baselines(runs: dict[str, list[Run]], train: Sequence[Items], test: Cases, items: int) -> None:
+def _baselines(
+    runs: dict[str, list[Run]], train: Sequence[Items], test: Cases, items: int, keep: Kept, place: str
+) -> None:
     for name, make in BASELINES.items():
-        with clock() as taken:
-            baseline = make(train, items)
-        runs[name].append(run(baseline, taken, test, train))
+        runs[name].append(keep(place.format(name), None, partial(run, partial(make, train, items), test, train)))
 
 
 if __name__ == "__main__":

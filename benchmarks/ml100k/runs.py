@@ -1,25 +1,27 @@
-"""A training and what it came to; a peer's, in an environment of its own; the two side by side."""
+"""A training and what it came to, kept; a peer's, in an environment of its own; the two side by side."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.kept import once
 from synthrec import console
 from synthrec.evaluation.metrics import Values
 from synthrec.evaluation.recommendation import by_case, judge
 from synthrec.evaluation.significance import paired_bootstrap
 from synthrec.evaluation.splits import Cases, Items
 from synthrec.recommenders.base import Scorer
+from synthrec.storage import Folder
 
 
 @dataclass(frozen=True)
@@ -30,51 +32,67 @@ class Run:
     cpu_seconds: float
     metrics: dict[str, Values]
 
-
-class Clock:
-    """Seconds by the wall and by the processor."""
-
-    wall = cpu = 0.0
+    def plain(self) -> dict[str, Any]:
+        """As JSON can tell it."""
+        return asdict(replace(self, metrics={name: one.tolist() for name, one in self.metrics.items()}))
 
 
-@contextmanager
-def clock() -> Iterator[Clock]:
-    """How long a `with` block takes."""
-    found, wall, cpu = Clock(), time.monotonic(), time.process_time()
-    yield found
-    found.wall, found.cpu = time.monotonic() - wall, time.process_time() - cpu
+@dataclass(frozen=True)
+class Kept:
+    """Runs in a folder, a file each, written as the run ends.
 
-
-def run(scorer: Scorer, taken: Clock, cases: Cases, train: Sequence[Items]) -> Run:
-    return Run(taken.wall, taken.cpu, judge(scorer, cases, train, filter_viewed=True).by_case)
-
-
-def peer(python: str, script: str, folder: Path, cases: Cases, seed: int, threads: int) -> Run | None:
-    """Run a script beside this file in `folder`, and judge the `ranking` of `users` that it leaves in `found.json`.
-
-    None, and said so, where there is no such Python.
+    Attributes:
+        about: whatever all of them depend on: the data, the threads. A run of other settings has another file; a change
+            of the code is not seen.
     """
+
+    folder: Folder
+    about: tuple[Any, ...]
+
+    def __call__(self, name: str, settings: Any, make: Callable[[], Run]) -> Run:
+        """What `make` gives, or gave."""
+        told = json.dumps([self.about, settings], sort_keys=True)
+        file = f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.json"
+        console.say(f"    {name}" + (": kept" if self.folder.exists(file) else ""))
+        kept = once(self.folder, file, lambda: make().plain())
+        return Run(kept["seconds"], kept["cpu_seconds"], {m: np.array(one) for m, one in kept["metrics"].items()})
+
+
+def run(make: Callable[[], Scorer], cases: Cases, train: Sequence[Items]) -> Run:
+    """Time the making of a recommender, and judge it."""
+    wall, cpu = time.monotonic(), time.process_time()
+    scorer = make()
+    wall, cpu = time.monotonic() - wall, time.process_time() - cpu
+    return Run(wall, cpu, judge(scorer, cases, train, filter_viewed=True).by_case)
+
+
+def here(python: str, script: Path) -> bool:
+    """Whether there is such a Python; says so where there is none."""
     if not Path(python).is_file():
-        console.warn(f"no {python}: {script} has no figures")
-        return None
-    console.say(f"{script}, seed {seed}")
-    command = [str(Path(python).absolute()), str(Path(__file__).resolve().with_name(script)), ".", str(seed)]
+        console.warn(f"no {python}: {script.name} has no figures")
+        return False
+    return True
+
+
+def peer(python: str, script: Path, folder: Path, cases: Cases, seed: int, threads: int) -> Run:
+    """Run a script in `folder`, and judge the `ranking` of `users` that it leaves in `found.json`."""
+    command = [str(Path(python).absolute()), str(script), ".", str(seed)]
     log = folder / "log"
     with log.open("w") as file:
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, cwd=folder, stdout=file, stderr=file, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{script} failed; see {log}")
+        raise SystemExit(f"{script.name} failed; see {log}")
     found = json.loads((folder / "found.json").read_text())
     if found["users"] != cases.users.tolist():
-        raise SystemExit(f"{script} ranked for other users than it was given")
+        raise SystemExit(f"{script.name} ranked for other users than it was given")
     return Run(found["seconds"], found["cpu_seconds"], by_case(np.array(found["ranking"]), cases.targets))
 
 
 def side_by_side(runs: dict[str, list[Run]], ours: str, theirs: str, names: Sequence[str]) -> dict[str, Any]:
     """Means over the seeds of each; what `ours` has more than `theirs`, over users, each user's mean over the seeds."""
     out: dict[str, Any] = {name: _summary(some, names) for name, some in runs.items()}
-    if not runs[theirs]:
+    if not (runs[ours] and runs[theirs]):
         return out | {"more": None, "times_faster": None, "times_less_cpu": None}
     both = runs[ours], runs[theirs]
     more = {n: asdict(paired_bootstrap(*(np.mean([r.metrics[n] for r in some], 0) for some in both))) for n in names}

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.kept import same_settings
 from benchmarks.machine import machine
 from benchmarks.sequence.pace import pace
-from benchmarks.sequence.training import Recipe, fit, ndcg, same_settings, some
+from benchmarks.sequence.training import Recipe, fit, ndcg, some
 from synthrec import console
 from synthrec.evaluation.baselines import EASE, ItemKNN, Popularity
 from synthrec.evaluation.metrics import Values
@@ -119,7 +120,7 @@ def _recipe(changes: Sequence[str]) -> Recipe:
 
 def _trained(split: Split, items: int, recipe: Recipe, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     folder = Path(given.run_dir) / f"seed-{seed}"
-    same_settings(folder, recipe, given.epochs)
+    same_settings(folder, asdict(recipe) | {"epochs": given.epochs})
     keep = Checkpoints(folder)
     console.say(f"seed {seed}")
     validation = some(split.validation, 2000)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from accelerate import Accelerator
 
 from synthrec import console
-from synthrec.errors import UserError
 from synthrec.evaluation.recommendation import judge
 from synthrec.evaluation.splits import Cases, Items
 from synthrec.recommenders.items import Features
@@ -73,15 +71,6 @@ def fit(
     if keep is not None and keep.best is not None:
         model.load_state_dict(loop.read(keep.best)["model"])
     return model
-
-
-def same_settings(folder: Path, recipe: Recipe, epochs: int) -> None:
-    """Raises: UserError if the folder holds checkpoints of other settings."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, settings = folder / "recipe.json", json.dumps(asdict(recipe) | {"epochs": epochs})
-    if path.exists() and path.read_text() != settings:
-        raise UserError(f"{folder} was begun with other settings", "give another --run-dir, or delete it")
-    path.write_text(settings)
 
 
 def some(cases: Cases, count: int) -> Cases:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from synthrec.config import Config, GraphModel, SequentialModel
+from synthrec.config import Config, GraphModel, NextModel, SequentialModel
 from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.base import Cases
 from synthrec.stages import fitting, next_items
 from synthrec.stages.next_items import Shop
+
+if TYPE_CHECKING:
+    from synthrec.training.loop import Plan
 
 ITEMS = pa.list_(pa.int64())
 SEQUENCE = pa.schema([pa.field("items", ITEMS, nullable=False)])
@@ -27,26 +32,25 @@ CASE = pa.schema(
     ]
 )
 Made = tuple[Any, pa.Table, dict[str, Any]]  # a model to start from, what it learns from, figures
-Start = Callable[[Any, Context, Shop], Made]
+Vectors = NDArray[np.float32]  # (products, width), of their texts
+Start = Callable[[Any, int, Shop, Vectors | None], Made]  # of settings and a seed
 
 
-def _settings(name: str, config: Config) -> Any:
+def settings(name: str, config: Config) -> Any:
     own = config.recommend
-    return [getattr(own, name).model_dump(), next_items.settings(config), own.sessions, fitting.layout(config)]
+    return [getattr(own, name).own(), next_items.settings(config), own.sessions, fitting.layout(config)]
 
 
 def _run(name: str, context: Context) -> dict[str, Any]:
-    from synthrec.training.loop import Plan
-
     config = getattr(context.config.recommend, name)
     workers = fitting.workers(context)
     shop = next_items.read(context)
-    model, rows, figures = STARTS[name](config, context, shop)
-    batch = fitting.batch(config.batch_size, rows.num_rows, workers)
+    vectors = next_items.vectors(context, shop.texts) if config.text else None
     seed = context.config.seed
-    plan = Plan(rows.num_rows, batch, config.epochs, 0.0, seed, decay=False, patience=config.patience)
+    model, rows, figures = STARTS[name](config, seed, shop, vectors)
     validation = table(shop.split.validation)
-    metrics = fitting.fitted(context, name, config.model_dump(), plan, rows, model.save, validation)
+    plan = _plan(config, rows.num_rows, workers, seed)
+    metrics = fitting.fitted(context, name, config.own(), plan, rows, model.save, validation)
     return figures | {
         "shoppers": len(shop.users),
         "precision": metrics.get("precision"),
@@ -55,7 +59,24 @@ def _run(name: str, context: Context) -> dict[str, Any]:
     }
 
 
-def _sequential(config: SequentialModel, context: Context, shop: Shop) -> Made:
+def _plan(config: NextModel, rows: int, workers: int, seed: int) -> Plan:
+    from synthrec.training.loop import Plan
+
+    batch = fitting.batch(config.batch_size, rows, workers)
+    return Plan(rows, batch, config.epochs, 0.0, seed, decay=False, patience=config.patience)
+
+
+def begun(
+    name: str, config: NextModel, seed: int, shop: Shop, vectors: Vectors | None, workers: int, folder: Path
+) -> tuple[Plan, pa.Table]:
+    """Save into a folder what one worker starts from that does what `workers` do together; how long it learns, what."""
+    model, rows, _ = STARTS[name](config, seed, shop, vectors)
+    model.save(folder)
+    plan = _plan(config, rows.num_rows, workers, seed)
+    return replace(plan, batch_size=plan.batch_size * workers), rows
+
+
+def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors | None) -> Made:
     import torch
 
     from synthrec.recommenders.sequential import Sequential, Shape
@@ -65,22 +86,22 @@ def _sequential(config: SequentialModel, context: Context, shop: Shop) -> Made:
     known[np.concatenate([np.zeros(0, np.int64), *rows])] = True
     names = ("width", "blocks", "heads", "longest", "dropout", "ids", "negatives", "temperature", "gbce")
     shape = Shape(**{name: getattr(config, name) for name in names})
-    torch.manual_seed(context.config.seed)
-    model = Sequential(known, shape, next_items.vectors(context, shop.texts) if config.text else None)
+    torch.manual_seed(seed)
+    model = Sequential(known, shape, vectors if config.text else None)
     table = pa.table({"items": pa.array(rows, ITEMS)}, schema=SEQUENCE)
     return model, table, {"sequences": len(rows), "synthetic": len(shop.synthetic), "known_products": int(known.sum())}
 
 
-def _graph(config: GraphModel, context: Context, shop: Shop) -> Made:
+def _graph(config: GraphModel, seed: int, shop: Shop, vectors: Vectors | None) -> Made:
     import torch
 
     from synthrec.recommenders.graph import LightGCN
 
-    torch.manual_seed(context.config.seed)
+    torch.manual_seed(seed)
     sizes = {"width": config.width, "layers": config.layers, "l2": config.l2, "draws": config.draws}
     model = LightGCN.of(shop.split.train, len(shop.products), **sizes)
-    if config.text:
-        model.start_from(next_items.vectors(context, shop.texts))
+    if config.text and vectors is not None:
+        model.start_from(vectors)
     pairs: NDArray[np.int64] = model.get_buffer("pairs").numpy()
     rows = pa.table({"user": pairs[:, 0], "item": pairs[:, 1]}, schema=PAIR)
     return model, rows, {"interactions": len(pairs), "unscorable": len(model.unscorable)}
@@ -105,5 +126,5 @@ def stage(name: str) -> Stage:
     words = {"sequential": "trains the sequential model", "graph": "trains the graph model"}
     needs = ("prepare", "curate", "train")
     return Stage(
-        f"train_{name}", f"{words[name]} (Ray Train, DDP)", needs, partial(_settings, name), partial(_run, name)
+        f"train_{name}", f"{words[name]} (Ray Train, DDP)", needs, partial(settings, name), partial(_run, name)
     )

@@ -1,0 +1,126 @@
+"""A YAML file and overrides -> checked settings; a mistake is told with its key and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, get_args, get_origin
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import ValidationError
+
+from synthrec.config.telling import group
+from synthrec.config.whole import Config
+from synthrec.errors import UserError
+
+
+def load(path: str | Path, overrides: list[str] | None = None) -> Config:
+    """Read a config file.
+
+    Args:
+        path: the YAML file. Relative paths inside it are relative to the working directory.
+        overrides: `dotted.key=value` settings that win over the file; values are YAML.
+
+    Raises:
+        UserError: naming the file and the key, and what would be right.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no config file {path}", "start from configs/store.yaml") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", "give a file such as configs/store.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}", "compare it with configs/store.yaml") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds no settings", "start from configs/store.yaml")
+    return _checked(str(path), data, overrides)
+
+
+def _checked(path: str, data: dict[str, Any], overrides: list[str] | None) -> Config:
+    for override in overrides or []:
+        _set(data, override)
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        raise UserError(*_explain(path, error)) from None
+    check_egress(config)
+    return config
+
+
+def check_egress(config: Config) -> None:
+    """Raise UserError if text would leave for a host that the config does not allow."""
+    engine = config.synthesize.engine
+    if engine.kind != "openai" or engine.server is None:
+        return
+    host = (urlsplit(engine.server.url).hostname or "").lower()
+    if not _loopback(host) and host not in {one.lower() for one in config.privacy.allow_hosts}:
+        raise UserError(
+            f"synthesize.engine.server.url: text would go to {host}, which privacy.allow_hosts does not name",
+            f"if it may, set privacy.allow_hosts: [{host}]",
+        )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def defaults(overrides: list[str] | None = None) -> dict[str, Any]:
+    """Every setting with its default, for a shop whose products are in products.jsonl."""
+    given: dict[str, Any] = {
+        "name": "shop",
+        "run_dir": "runs/shop",
+        "sources": {"products": {"path": "products.jsonl"}},
+    }
+    return _checked("the defaults", given, overrides).model_dump(mode="json")
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise UserError(f"--set {override}: no '='", "write it as --set train.epochs=3")
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        if data.get(parent) is None:
+            data[parent] = {}
+        data = data[parent]
+        if not isinstance(data, dict):
+            raise UserError(f"--set {override}: {parent} is not a group of settings", "check the dotted key")
+    try:
+        data[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is not YAML: {error}", "quote it, or mend its brackets") from None
+
+
+def _explain(path: str, error: ValidationError) -> tuple[str, str]:
+    lines, hint = [], "`synthrec config` prints every key"
+    for one in error.errors():
+        key = ".".join(str(part) for part in one["loc"])
+        if one["type"] == "extra_forbidden":
+            lines.append(f"{path}: unknown key '{key}'")
+            near = difflib.get_close_matches(str(one["loc"][-1]), _known(one["loc"][:-1]), n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"keys here: {', '.join(_known(one['loc'][:-1]))}"
+        elif one["type"] == "missing":
+            lines.append(f"{path}: key '{key}' is required")
+        else:
+            lines.append(f"{path}: {key}: {one['msg']} (it is {one['input']!r:.80})")
+    return "\n".join(lines), hint
+
+
+def _known(loc: tuple[Any, ...]) -> list[str]:
+    annotation: Any = Config
+    for part in loc:
+        if get_origin(annotation) is dict:  # of groups that the user names
+            annotation = get_args(annotation)[1]
+            continue
+        model = group(annotation)
+        if model is None or part not in model.model_fields:
+            return []
+        annotation = model.model_fields[part].annotation
+    model = group(annotation)
+    return [] if model is None else list(model.model_fields)
