@@ -135,11 +135,14 @@ def _run(
 
 
 def _found(texts: list[str], given: Labels, truth: Labels) -> dict[str, Labels]:
-    """Places of suspects by filter, all on the step's own probabilities."""
+    """Places of suspects by filter, all on the step's own probabilities; none where the step lets all labels be, since
+    a classifier learns too little from them."""
     parts = [[_row(i, text, LABELS[given[i]]) for i, text in enumerate(texts)]]
     settings: dict[str, Any] = {"name": "noise", "run_dir": "noise", "sources": {"products": {"path": "x"}}}
     aids = Aids(Config.model_validate(settings), dict, lambda products: {}, Folder.open("."), Folder.open("."))
-    (judged,) = noise.judge(parts, aids).values()
+    judged = next(iter(noise.judge(parts, aids).values()), None)
+    if judged is None:
+        return {how: np.zeros(0, np.int64) for how in FILTERS}
     right = float((judged.probs.argmax(axis=1) == truth).mean())
     console.say(f"out of fold, right about the truth: {right:.4f}")
     return {how: noise.wrong(judged, how) for how in FILTERS}

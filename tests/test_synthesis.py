@@ -138,7 +138,6 @@ def test_one_more_product_asks_for_it_alone(again, first, tmp_path):
     assert set(ids(done.requests["queries"])) >= set(ids(first.done.requests["queries"]))
 
 
-@pytest.mark.slow
 def test_a_setting_of_one_task_asks_again_for_that_task_alone(again, first):
     done = again.run({"queries": {"per_product": 1, "temperature": 0.1}, "sentiment": {}})
     assert done.asked == {"queries": 6, "sentiment": 0}
