@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the whole loop on the fictional store; ends with served queries and a report
 	@$(BIN)/synthrec demo
 
-test: lint  ## style, types and the fast tests
-	$(BIN)/pytest
+test: lint  ## style, types and the fast tests; ARGS for pytest
+	$(BIN)/pytest $(ARGS)
 
 slow: $(READY)  ## the tests that take minutes: the whole demo, killed processes, the browser
 	$(BIN)/pytest -m slow
