@@ -49,6 +49,7 @@ def searched(folder, model, trials, seen=lambda begin, values, start: begin(valu
     return search(study, stage.space(model.search), first, trials, model.epochs, 1, 0, work)
 
 
+@pytest.mark.slow
 def test_the_best_trial_comes_first_and_a_wrong_one_does_not_stop_the_rest(tmp_path, ray_session):
     model = config(search={"learning_rate": [3e-2], "heads": [1, 3]})  # three heads do not share a width of eight
     found = searched(tmp_path, model, 4)

@@ -6,11 +6,12 @@ goes on.
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,8 @@ def search(
         watcher = threading.Thread(target=_watch, args=(board, meter, stop), daemon=True)
         watcher.start()
         try:
-            found: Any = tuner.fit()  # Any: a sequence, which its type does not say
+            with redirect_stdout(io.StringIO()):  # Ray Tune talks on it, whatever its verbosity is
+                found: Any = tuner.fit()  # Any: a sequence, which its type does not say
         finally:
             stop.set()
             watcher.join()
