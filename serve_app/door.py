@@ -19,13 +19,15 @@ from serve_app import problems
 from serve_app.guard import FULL, UNCOUNTED, Reply
 
 LEAST = 8  # requests under way that are always let in
+FIRST = 16  # that are let in before anything is known
 RETRY_AFTER_SECONDS = 1.0
 OTHERS = "/-/"  # Ray's own paths: health and routes
 
 
 class Door:
-    """So many requests at once as lately were not refused: a refusal lowers the number to those that are under way, and
-    each answer while all are taken raises it a little, as TCP does its window (additive increase, RFC 5681).
+    """So many requests at once as lately were not refused, as TCP does with its window (RFC 5681): until the first
+    refusal each answer while all are taken raises the number by one (slow start), afterwards by a part of one (additive
+    increase); a refusal lowers it to those that are under way.
 
     Args:
         refused: called for each request that is sent away.
@@ -33,7 +35,8 @@ class Door:
 
     def __init__(self, app: ASGIApp, refused: Callable[[], object] = lambda: None) -> None:
         self._app, self._refused = app, refused
-        self.limit, self.inside = float("inf"), 0
+        self.limit, self.inside = float(FIRST), 0
+        self._known = False  # whether one was refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in UNCOUNTED or scope["path"].startswith(OTHERS):
@@ -48,7 +51,7 @@ class Door:
         async def watched(message: Message) -> None:
             nonlocal full
             if message["type"] == "http.response.start":
-                full = any(name == FULL for name, _ in message.get("headers", ()))
+                full = _full(message)
             await send(message)
 
         self.inside += 1
@@ -57,9 +60,17 @@ class Door:
         finally:
             self.inside -= 1
         if full:
+            self._known = True
             self.limit = max(LEAST, min(self.limit, self.inside))
         elif self.inside + 1 >= self.limit:
-            self.limit += 1 / self.limit
+            self.limit += 1 / self.limit if self._known else 1
+
+
+def _full(message: Message) -> bool:
+    """Whether a replica says that it has no place, or Ray, in plain text, that none of them has."""
+    headers = dict(message.get("headers", ()))
+    plain = headers.get(b"content-type", b"").startswith(b"text/plain")
+    return message["status"] == 503 and (FULL in headers or plain)
 
 
 def middleware() -> list[Middleware]:

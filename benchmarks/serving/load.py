@@ -70,11 +70,12 @@ class Connection:
 async def _reply(reader: asyncio.StreamReader) -> tuple[int, bool]:
     """(status, whether the connection is kept)"""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    status = int(head.split(b" ", 2)[1])
     length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-    if not length:
-        raise asyncio.IncompleteReadError(head, None)
+    if not length:  # in chunks, as Ray's own refusals come: the status is all that counts
+        return status, False
     await reader.readexactly(int(length))
-    return int(head.split(b" ", 2)[1]), b"connection: close" not in head
+    return status, b"connection: close" not in head
 
 
 async def closed(url: str, bodies: list[bytes], clients: int, seconds: float) -> list[Row]:
