@@ -19,7 +19,7 @@ from serve_app import problems
 from serve_app.guard import FULL, UNCOUNTED, Reply
 
 LEAST = 8  # requests under way that are always let in
-FIRST = 16  # that are let in before anything is known
+FIRST = 32  # that are let in before anything is known
 RETRY_AFTER_SECONDS = 1.0
 OTHERS = "/-/"  # Ray's own paths: health and routes
 
