@@ -341,7 +341,8 @@ def main(version: Annotated[bool, typer.Option("--version", help="print the vers
 
 def entry() -> None:
     """The console script: a user's mistake ends in words and exit code 2, never in a stack trace."""
-    faulthandler.enable(sys.__stderr__)  # where a library's native code crashes, it is said where
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)  # where a library's native code crashes, it is said where
     try:
         app()
     except KeyboardInterrupt:
