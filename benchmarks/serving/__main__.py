@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.index import shelf
+from benchmarks.kept import once
 from benchmarks.machine import machine
 from benchmarks.serving import bundles, faults, live, memory, overload, place, rates, swap
 from benchmarks.serving.bench import Bench
 from synthrec import console
+from synthrec.schema import row_id
+from synthrec.storage import Folder
 
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "rps": rates.measured,
@@ -57,19 +60,14 @@ def main() -> None:
 
 def _kept(part: str, bench: Bench, given: argparse.Namespace) -> dict[str, Any]:
     """A part's result, measured unless the work folder has it from a run with the same options."""
-    path = bench.work / "parts" / f"{part}.json"
     options = {name: value for name, value in vars(given).items() if name not in ("parts", "fresh", "json", "work")}
-    if path.is_file() and not given.fresh:
-        kept = json.loads(path.read_text())
-        if kept["options"] == options:
-            console.say(f"{part}: kept from an earlier run")
-            found: dict[str, Any] = kept["result"]
-            return found
-    console.say(part)
-    result = PARTS[part](bench)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"options": options, "result": result}, indent=1))
-    return result
+    folder = Folder.open(str(bench.work / "parts"))
+    name = f"{part}-{row_id(json.dumps(options))}.json"
+    if given.fresh:
+        (bench.work / "parts" / name).unlink(missing_ok=True)
+    console.say(f"{part}: kept from an earlier run" if folder.exists(name) else part)
+    found: dict[str, Any] = once(folder, name, lambda: PARTS[part](bench))
+    return found
 
 
 def _bench(given: argparse.Namespace) -> Bench:
