@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,22 @@ def meters(totals: dict[str, Any], unit: str = "rows") -> Iterator[dict[str, Met
 def flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+@contextmanager
+def each_second(show: Callable[[], None]) -> Iterator[None]:
+    """Call it about once a second for the time of the block, from a thread, and once more at its end."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1.0):
+            show()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        show()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -154,16 +153,8 @@ def fit(
         ),
     )
     steps = job.plan.steps(most) * job.plan.epochs
-    stop = threading.Event()
-    with console.meter("train", steps, "steps") as meter:
-        watcher = threading.Thread(target=_watch, args=(ticker, meter, track, stop), daemon=True)
-        watcher.start()
-        try:
-            result = trainer.fit()
-        finally:
-            stop.set()
-            watcher.join()
-            _show(ticker, meter, track)
+    with console.meter("train", steps, "steps") as meter, console.each_second(lambda: _show(ticker, meter, track)):
+        result = trainer.fit()
     if result.error:
         raise result.error
     return result
@@ -188,11 +179,6 @@ def resumable(run: Folder) -> bool:
     except (ValueError, KeyError, TypeError):
         return False
     return all(run.exists(f"{name}/state.pt") for name in listed)
-
-
-def _watch(ticker: Any, meter: console.Meter, track: Track, stop: threading.Event) -> None:
-    while not stop.wait(1.0):
-        _show(ticker, meter, track)
 
 
 def _show(ticker: Any, meter: console.Meter, track: Track) -> None:

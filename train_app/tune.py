@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -145,17 +144,12 @@ def search(
                 verbose=0,
             ),
         )
-    stop = threading.Event()
-    with console.meter("tune", None, "epochs") as meter:
-        watcher = threading.Thread(target=_watch, args=(board, meter, stop), daemon=True)
-        watcher.start()
-        try:
-            with redirect_stdout(io.StringIO()):  # Ray Tune talks on it, whatever its verbosity is
-                found: Any = tuner.fit()  # Any: a sequence, which its type does not say
-        finally:
-            stop.set()
-            watcher.join()
-            _show(board, meter)
+    with (
+        console.meter("tune", None, "epochs") as meter,
+        console.each_second(lambda: _show(board, meter)),
+        redirect_stdout(io.StringIO()),  # Ray Tune talks on it, whatever its verbosity is
+    ):
+        found: Any = tuner.fit()  # Any: a sequence, which its type does not say
     return sorted(map(_trial, found), key=lambda one: (one.error is not None, -(one.ndcg or 0.0)))
 
 
@@ -184,11 +178,6 @@ def _trial(result: Any) -> Trial:
     metrics = result.metrics or {}
     error = None if result.error is None else str(result.error).strip().splitlines()[-1]
     return Trial(values, metrics.get(VALUE), metrics.get("epochs", 0), error)
-
-
-def _watch(board: Any, meter: console.Meter, stop: threading.Event) -> None:
-    while not stop.wait(1.0):
-        _show(board, meter)
 
 
 def _show(board: Any, meter: console.Meter) -> None:
