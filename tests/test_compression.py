@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import httpx
 import numpy as np
@@ -240,8 +241,9 @@ def test_int8_must_show_what_it_costs_unless_it_is_asked_for_by_name(capsys, ask
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["int8", "static"])
-def test_a_bundle_with_a_compressed_encoder_is_judged_served_and_told(small_run, small_shop, kind):
-    settings = config.load(small_shop, [f"package.encoder={kind}"])
+def test_a_bundle_with_a_compressed_encoder_is_judged_served_and_told(small_run, small_shop, kind, tmp_path):
+    shutil.copytree(small_run.root.local, tmp_path / "run")  # the other tests read the run as it is
+    settings = config.load(small_shop, [f"package.encoder={kind}", f"run_dir={tmp_path / 'run'}"])
     run = run_stages(settings)
     packed = run.folder("package").local
     opened = bundle.load(packed)
