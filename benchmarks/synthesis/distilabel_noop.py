@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 import time
 
 from distilabel.pipeline import Pipeline
@@ -18,8 +19,9 @@ def noop(inputs: StepInput):  # type: ignore[no-untyped-def]
 if __name__ == "__main__":
     count, batch = int(sys.argv[1]), int(sys.argv[2])
     start = time.monotonic()
-    with Pipeline(name="noop") as pipeline:
+    # A cache of its own: one that a killed run left half-written stops it, used or not.
+    with tempfile.TemporaryDirectory() as cache, Pipeline(name="noop", cache_dir=cache) as pipeline:
         load = LoadDataFromDicts(data=[{"prompt": f"kettle {i}"} for i in range(count)], batch_size=batch)
         load >> noop(input_batch_size=batch)
-    pipeline.run(use_cache=False)
-    print(json.dumps({"rows_per_s": count / (time.monotonic() - start)}))
+        pipeline.run(use_cache=False)
+        print(json.dumps({"rows_per_s": count / (time.monotonic() - start)}))
