@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from synthrec.recommenders.cross_encoder import CrossEncoder
 
 SHOWN = ("title", "brand", "category", "price", "language")
+HIT = ("product_id", *SHOWN)
 LEARNT = 3  # queries of the LLM that a hit shows
 DEEPEST = 1_000  # hits; deeper pages are for crawlers, who should read the catalogue
 
@@ -84,7 +85,7 @@ def hits(loaded: Loaded, found: Iterable[Found | Ranked], explained: str | None 
     made = []
     for one in found:
         try:
-            row = loaded.index.product(one.product_id)
+            row = loaded.index.product(one.product_id, HIT)
         except KeyError:
             continue
         why = _why(loaded, one, explained) if explained is not None and isinstance(one, Found) else None

@@ -51,7 +51,9 @@ class OnnxEncoder:
         for start in range(0, len(texts), CHUNK):
             read = self.tokens.read(texts[start : start + CHUNK], query)
             batches = list(bucketed([len(ids) for ids in read], CELLS))
-            found = self._pool.map(lambda rows, read=read: self._run([read[i] for i in rows]), batches)
+            parts = [[read[i] for i in rows] for rows in batches]
+            # A query alone needs no other thread.
+            found = self._pool.map(self._run, parts) if len(batches) > 1 else map(self._run, parts)
             for rows, vectors in zip(batches, found, strict=True):
                 out[start + rows] = vectors
                 tick(len(rows))

@@ -158,10 +158,14 @@ class LiveIndex:
         pairs = zip(places.tolist(), cosines.tolist(), strict=True)
         return [Found(state.name(one), cosine, 0.0, cosine) for one, cosine in pairs]
 
-    def product(self, product_id: str) -> Row:
-        """A product's row of the catalogue. KeyError where it is unknown, or deleted."""
+    def product(self, product_id: str, names: Sequence[str] | None = None) -> Row:
+        """A product's row of the catalogue, with at least the fields that are named, or all.
+
+        Raises:
+            KeyError: it is unknown, or deleted.
+        """
         state = self._state
-        return state.row(_known(state, product_id))
+        return state.row(_known(state, product_id), names)
 
     def vectors(self, product_ids: Sequence[str]) -> NDArray[np.float32]:
         """Unit vectors of products, (products, width). KeyError where one is unknown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,17 @@ class Snapshot:
         index = maker.after(self.index, np.flatnonzero(old), joined)
         return self._made(table, joined, self.words.merged(alive, delta.words), index)
 
-    def row(self, place: int) -> Row:
-        return row(self.table, place)
+    def row(self, place: int, names: Sequence[str] | None = None) -> Row:
+        """A product; `names`: these fields alone, which is much faster than all."""
+        if names is not None:
+            return {name: self.columns[name][place].as_py() for name in names}
+        found = {name: column[place].as_py() for name, column in self.columns.items()}
+        return found | {"attributes": dict(found.get("attributes") or ())}
+
+    @cached_property
+    def columns(self) -> dict[str, pa.ChunkedArray]:
+        """Of the table, each looked up once."""
+        return dict(zip(self.table.column_names, self.table.columns, strict=True))
 
     @classmethod
     def _made(cls, table: pa.Table, unit: Floats, words: Matrix, index: VectorIndex) -> Snapshot:
@@ -90,9 +100,3 @@ class Delta:
             self.words.plus(weights),
             self.facets.plus(rows),
         )
-
-
-def row(table: pa.Table, place: int) -> Row:
-    """A row of a table in one chunk, as a dict."""
-    found = {name: table[name][place].as_py() for name in table.column_names}
-    return found | {"attributes": dict(found.get("attributes") or ())}

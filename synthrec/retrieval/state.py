@@ -80,9 +80,10 @@ class State:
         first = len(self.snapshot.ids)
         return self.snapshot.ids[place] if place < first else str(self.delta.rows[place - first]["product_id"])
 
-    def row(self, place: int) -> Row:
+    def row(self, place: int, names: Sequence[str] | None = None) -> Row:
+        """A product; with at least the fields that are named, or all."""
         first = len(self.snapshot.ids)
-        return self.snapshot.row(place) if place < first else self.delta.rows[place - first]
+        return self.snapshot.row(place, names) if place < first else self.delta.rows[place - first]
 
     def allowed(self, filters: Filters | None) -> Mask | None:
         """Which positions may be found; None: all. Raises FilterError."""

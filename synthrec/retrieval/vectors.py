@@ -174,21 +174,27 @@ def top(scores: Floats, k: int) -> tuple[Positions, Floats]:
 
     Most are put aside by a guess from a sample, so that few are sorted; the result does not depend on it.
     """
-    near = np.arange(len(scores))
     if k == 0:
-        return near[:0], scores[:0]
+        return np.zeros(0, np.int64), scores[:0]
+    near, found = _better(scores, k)
+    if k < len(near):
+        cut = np.partition(found, len(near) - k)[len(near) - k]
+        kept = found >= cut
+        near, found = near[kept], found[kept]
+    order = np.argsort(-found, kind="stable")[:k]
+    order = order[found[order] > -np.inf]
+    return near[order], found[order]
+
+
+def _better(scores: Floats, k: int) -> tuple[Positions, Floats]:
+    """Some that hold the k best, ascending by position, with their scores."""
     if len(scores) > 16 * SAMPLED and k < len(scores) // 4:
         some = scores[::SAMPLED]
         rank = max(0, len(some) - 1 - (2 * k // SAMPLED + 8))
-        guess = np.partition(some, rank)[rank]
-        better = np.flatnonzero(scores >= guess)
-        near = better if len(better) >= k else near
-    if k < len(near):
-        cut = np.partition(scores[near], len(near) - k)[len(near) - k]
-        near = near[scores[near] >= cut]
-    order = near[np.argsort(-scores[near], kind="stable")][:k]
-    order = order[scores[order] > -np.inf]
-    return order, scores[order]
+        near = np.flatnonzero(scores >= np.partition(some, rank)[rank])
+        if len(near) >= k:
+            return near, scores[near]
+    return np.arange(len(scores)), scores
 
 
 def nearest(vectors: Floats, places: Positions, vector: Floats, k: int) -> tuple[Positions, Floats]:
