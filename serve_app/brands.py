@@ -82,5 +82,5 @@ def sold(index: LiveIndex, product_ids: Iterable[str]) -> list[Sold]:
     ids = list(dict.fromkeys(product_ids))
     known = index.passing(ids, len(ids))
     vectors = index.vectors(known) if known else ()
-    pairs = ((index.product(one)["brand"], vector) for one, vector in zip(known, vectors, strict=True))
+    pairs = ((index.product(one, ("brand",))["brand"], vector) for one, vector in zip(known, vectors, strict=True))
     return [(brand, vector) for brand, vector in pairs if brand]

@@ -117,7 +117,7 @@ async def similar(service: Service, request: SimilarRequest) -> Hits:
 
         def work() -> list[Hit]:
             try:
-                product = loaded.index.product(request.product_id)
+                product = loaded.index.product(request.product_id, ("language",))
                 filters = request.filters
                 if request.same_language and not filters.language:
                     filters = filters.model_copy(update={"language": [product["language"]]})

@@ -93,7 +93,7 @@ class Run:
 
     def checkpoints(self):
         """Names of the checkpoints that Ray Train can go on from."""
-        for path in self.folder.glob("train/work/*/bi_encoder/checkpoint_manager_snapshot.json"):
+        for path in (self.folder / "train" / "work").glob("*/bi_encoder/checkpoint_manager_snapshot.json"):
             try:
                 return [one["checkpoint_dir_name"] for one in json.loads(path.read_text())["checkpoint_results"]]
             except (ValueError, FileNotFoundError):  # it is being written, or deleted at the end
@@ -102,7 +102,7 @@ class Run:
 
     def first_checkpoint(self):
         """When the checkpoint of the first epoch was written; None when it is not there."""
-        for path in self.folder.glob("train/work/*/bi_encoder/epoch-0000/state.pt"):
+        for path in (self.folder / "train" / "work").glob("*/bi_encoder/epoch-0000/state.pt"):
             try:
                 return path.stat().st_mtime_ns
             except FileNotFoundError:  # deleted meanwhile: later ones are enough
@@ -272,7 +272,7 @@ def test_training_goes_on_from_its_checkpoint_though_its_driver_was_killed_and_t
     assert len(seen) > 2, "another worker took over"
     assert len(written - {None}) == 1, "the first epoch was not trained again"
     same_training(run, whole)
-    assert not list(run.folder.glob("train/work/*")), "checkpoints go when the model is published"
+    assert not list((run.folder / "train" / "work").glob("*")), "checkpoints go when the model is published"
     deadline = time.monotonic() + 60
     while (left := run.processes()) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -292,7 +292,7 @@ def training_workers(run):
 
 def test_training_starts_anew_where_the_list_of_checkpoints_is_broken(stopped, whole, begun):
     run = begun("prepare", "synthesize", "curate", "train", of=stopped)
-    (snapshot,) = run.folder.glob("train/work/*/bi_encoder/checkpoint_manager_snapshot.json")
+    (snapshot,) = (run.folder / "train" / "work").glob("*/bi_encoder/checkpoint_manager_snapshot.json")
     snapshot.write_bytes(snapshot.read_bytes()[:100])  # Ray writes over the old list, so a kill can halve it
 
     run.finish("train")

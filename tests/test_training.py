@@ -1,4 +1,4 @@
-"""Training: which rows a step sees, what a resumed run comes to, and what ranks learn from each other."""
+"""The loop of training, and what a resumed run of it comes to."""
 
 from __future__ import annotations
 
@@ -9,74 +9,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import distributed, nn
+from torch import nn
 
-from synthrec.recommenders.bi_encoder import BiEncoder, Contrast, Objective
 from synthrec.storage import Folder
 from synthrec.training import loop
 from synthrec.training.checkpoints import Checkpoints
-from synthrec.training.distributed import gather
 from synthrec.training.loop import Plan
 from train_app.fit import SNAPSHOT, resumable
-
-# Which rows a step sees.
-
-
-@st.composite
-def plans(draw, few=False):
-    """(plan, ranks); `few`: fewer rows than one step of all ranks takes."""
-    batch_size, ranks = draw(st.integers(1, 8)), draw(st.integers(1, 4))
-    step = batch_size * ranks
-    rows = draw(st.integers(1, max(1, step - 1)) if few else st.integers(step, 6 * step))
-    return Plan(rows, batch_size, epochs=3, warmup=0.1, seed=draw(st.integers(0, 5))), ranks
-
-
-def epoch_rows(plan, epoch, ranks):
-    return [plan.batch(epoch, step, rank, ranks) for step in range(plan.steps(ranks)) for rank in range(ranks)]
-
-
-@given(plans(), st.integers(0, 3))
-@settings(deadline=None)
-def test_an_epoch_sees_no_row_twice_and_hardly_one_not_at_all(case, epoch):
-    plan, ranks = case
-    batches = epoch_rows(plan, epoch, ranks)
-    seen = [row for batch in batches for row in batch]
-    assert {len(batch) for batch in batches} == {plan.batch_size}
-    assert len(set(seen)) == len(seen)
-    assert set(seen) <= set(range(plan.rows))
-    assert plan.rows - len(seen) < plan.batch_size * ranks, "only what fills no batch on every rank is left out"
-
-
-@given(plans(few=True), st.integers(0, 3))
-@settings(deadline=None)
-def test_few_rows_come_again_each_as_often(case, epoch):
-    plan, ranks = case
-    batches = epoch_rows(plan, epoch, ranks)
-    assert len(batches) == ranks
-    assert {len(batch) for batch in batches} == {plan.batch_size}
-    times = np.bincount([row for batch in batches for row in batch], minlength=plan.rows)
-    assert len(times) == plan.rows
-    assert times.max() - times.min() <= 1
-
-
-def test_batches_are_a_function_of_their_arguments_alone():
-    plan = Plan(rows=100, batch_size=5, epochs=2, warmup=0.1, seed=3)
-    first = {(e, s, r): plan.batch(e, s, r, 2) for e in range(2) for s in range(10) for r in range(2)}
-    np.random.seed(1)  # the global state is what must not matter
-    random.seed(1)
-    torch.manual_seed(1)
-    again = Plan(rows=100, batch_size=5, epochs=9, warmup=0.5, seed=3)
-    assert {key: again.batch(*key, 2) for key in reversed(first)} == first
-
-
-def test_epochs_and_seeds_shuffle_anew():
-    one, other = (Plan(rows=100, batch_size=50, epochs=2, warmup=0.1, seed=seed) for seed in (3, 4))
-    orders = [plan.batch(epoch, 0, 0, 1) for plan in (one, other) for epoch in range(2)]
-    assert len({tuple(order) for order in orders}) == 4
-    assert orders[0] != sorted(orders[0])
-
 
 # The loop.
 
@@ -356,88 +295,6 @@ def test_the_rate_may_stay_and_gradients_are_clipped():
     np.testing.assert_allclose(np.diff(path), [-0.05, -0.1, -0.1, -0.1], rtol=1e-4)
     moment = saved[0].keywords["optimizer"].state[weight]["exp_avg"].item()
     assert moment == pytest.approx(0.5 * (1 - 0.9**4), rel=1e-4)
-
-
-# Ranks: two real processes over gloo.
-
-
-class Letters(BiEncoder):
-    """A bi-encoder whose backbone is a small network over counts of letters, in double precision."""
-
-    def __init__(self):
-        nn.Module.__init__(self)
-        torch.manual_seed(11)
-        self.backbone = nn.Sequential(nn.Linear(26, 12), nn.Tanh(), nn.Linear(12, 8)).double()
-        self.query_tokens = self.product_tokens = 8
-
-    def forward(self, *sides):
-        counts = [[text.count(chr(97 + i)) for i in range(26)] for texts, _ in sides for text in texts]
-        return nn.functional.normalize(self.backbone(torch.tensor(counts, dtype=torch.float64)), dim=-1)
-
-
-# Pairs of four products; "kit02" stands on both ranks, and twice on the second.
-PAIRS = {
-    "query": ["pan for eggs", "tea water", "light pan", "frying", "crate for the plane", "dog box"],
-    "product": ["frying pan", "red kettle", "wok", "frying pan", "airline crate", "frying pan"],
-    "group": ["kit02", "kit04", "kit03", "kit02", "pet22", "kit02"],
-}
-# Hard negatives, some of which are another row's product, and what a cross-encoder thinks of product and negatives.
-HARD = {
-    "negatives": [["red kettle", "ladle"], ["wok", "teapot"], ["sieve", "red kettle"]] * 2,
-    "negative_groups": [["kit04", "kit09"], ["kit03", "kit08"], ["kit07", "kit04"]] * 2,
-    "teacher": [[0.9, 0.1, 0.4], [0.8, 0.0, 0.5], [1.0, 0.2, 0.3], [0.7, 0.1, 0.1], [0.6, 0.6, 0.0], [0.5, 0.1, 0.2]],
-}
-LESSONS = {
-    "in-batch negatives": (Contrast(), PAIRS),
-    "hard negatives": (Contrast(), PAIRS | HARD),
-    "all there is": (Contrast(0.1, false_negatives=0.9, matryoshka=(2, 4), distil=3.0), PAIRS | HARD),
-}
-SHARE = 3  # rows of a rank
-
-
-def gradients(module, batch):
-    module.zero_grad()
-    loss = module(batch)
-    loss.backward()
-    return {"loss": loss.item()} | {n.removeprefix("module."): p.grad.clone() for n, p in module.named_parameters()}
-
-
-def rank_work(rank, folder):
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found = {"gathered": gather(torch.tensor([[rank, 10.0], [rank, 20.0]]))}
-    for lesson, (how, rows) in LESSONS.items():
-        mine = {name: values[rank * SHARE : (rank + 1) * SHARE] for name, values in rows.items()}
-        model = nn.parallel.DistributedDataParallel(Objective(Letters(), how, gather))
-        found[lesson] = gradients(model, mine)
-    torch.save(found, folder / f"{rank}.pt")
-    distributed.destroy_process_group()
-
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """What each of two ranks found; they take seconds to start."""
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(rank_work, (folder,), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
-
-
-@pytest.mark.parametrize("lesson", LESSONS)
-def test_two_ranks_learn_what_one_process_learns_from_all_rows(ranks, lesson):
-    how, rows = LESSONS[lesson]
-    alone = gradients(Objective(Letters(), how, gather), rows)  # one process: gather has nothing to fetch
-    mine = [one[lesson] for one in ranks]
-    assert np.mean([one["loss"] for one in mine]) == pytest.approx(alone["loss"], abs=1e-5)
-    assert abs(mine[0]["loss"] - mine[1]["loss"]) > 1e-3, "each rank has rows of its own"
-    for name in (name for name in alone if name != "loss"):
-        assert alone[name].abs().max() > 1e-2
-        for one in mine:
-            torch.testing.assert_close(one[name], alone[name], rtol=0, atol=1e-5)
-
-
-def test_ranks_gather_in_their_order(ranks):
-    for one in ranks:
-        assert one["gathered"].tolist() == [[0, 10], [0, 20], [1, 10], [1, 20]]
 
 
 # What a kill may leave of a run of Ray Train.

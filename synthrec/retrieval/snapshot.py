@@ -53,10 +53,10 @@ class Snapshot:
 
     def row(self, place: int, names: Sequence[str] | None = None) -> Row:
         """A product; `names`: these fields alone, which is much faster than all."""
-        if names is not None:
-            return {name: self.columns[name][place].as_py() for name in names}
-        found = {name: column[place].as_py() for name, column in self.columns.items()}
-        return found | {"attributes": dict(found.get("attributes") or ())}
+        found = {name: self.columns[name][place].as_py() for name in (self.columns if names is None else names)}
+        if names is None or "attributes" in names:
+            found["attributes"] = dict(found.get("attributes") or ())
+        return found
 
     @cached_property
     def columns(self) -> dict[str, pa.ChunkedArray]:
