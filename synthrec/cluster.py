@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sysconfig
 import warnings
 from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from synthrec.errors import UserError
@@ -21,11 +23,15 @@ SETTINGS = {
     # Ray's workers are nice by default. An LLM's threads wait for each other at every step: when one is put off, all
     # are. Measured: 6% of llama.cpp's answers.
     "RAY_worker_niceness": "0",
+    # Ray's log monitor looks through all logs ten times a second, for a driver that is not to show them. Measured: 5%
+    # of a core, for as long as Ray is up.
+    "RAY_LOG_MONITOR_MANY_FILES_THRESHOLD": "0",
+    "LOG_NAME_UPDATE_INTERVAL_S": "5",
     # A dead proxy of Ray Serve is started anew after three failed checks, and till then nobody is answered: by default
     # half a minute. One that starts on a busy machine is given up after five seconds, and so again and again.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
-    # What Ray Serve's proxy asks first: see there.
+    # What is asked before a replica is: see there.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.door:middleware",
 }
 
@@ -35,7 +41,7 @@ def start(**options: Any) -> None:
 
     `log_to_driver` is off: what workers print stays in Ray's own log folder, and the screen keeps to what matters.
     """
-    for key, value in SETTINGS.items():
+    for key, value in (SETTINGS | haproxy()).items():
         os.environ.setdefault(key, value)
     import ray
     from ray.data import DataContext
@@ -58,6 +64,24 @@ def start(**options: Any) -> None:
     context.enable_operator_progress_bars = False
     context.print_on_execution_start = False
     context.log_internal_stack_trace_to_stdout = False
+
+
+def haproxy() -> dict[str, str]:
+    """What makes HAProxy safe, which Ray Serve runs in place of its own proxy under RAY_SERVE_ENABLE_HA_PROXY=1: its
+    files are in a folder of each user's own, and `serve_app.haproxy` shuts what Ray leaves open.
+    """
+    folder = f"/tmp/haproxy-serve-{os.getuid()}"  # noqa: S108  # names of sockets have to be short
+    files = {
+        "CONFIG_FILE_LOC": "haproxy.cfg",
+        "SOCKET_PATH": "admin.sock",
+        "METRICS_SOCKET_PATH": "metrics.sock",
+        "SERVER_STATE_FILE": "server-state",
+    }
+    return {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sysconfig.get_path("scripts")) / "synthrec-haproxy"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
+        **{f"RAY_SERVE_HAPROXY_{name}": f"{folder}/{file}" for name, file in files.items()},
+    }
 
 
 def need(cpus: float, gpus: float, what: str, settings: str) -> None:

@@ -112,21 +112,21 @@ class Run:
 
 @pytest.fixture(scope="module")
 def config(store, tmp_path_factory):
-    """20 products, half of them Chinese, and 20 reviews."""
+    """A dozen products, half of them Chinese, and a dozen reviews."""
     folder = tmp_path_factory.mktemp("shop")
     files = {"products": folder / "products.jsonl", "reviews": folder / "reviews.csv"}
     rows = (store / "products.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    by_language = [[row for row in rows if json.loads(row)["language"] == tongue][:10] for tongue in ("en", "zh")]
+    by_language = [[row for row in rows if json.loads(row)["language"] == tongue][:6] for tongue in ("en", "zh")]
     files["products"].write_text("".join(row for some in by_language for row in some), encoding="utf-8")
     reviews = (store / "reviews.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-    files["reviews"].write_text("".join(reviews[:21]), encoding="utf-8")
+    files["reviews"].write_text("".join(reviews[:13]), encoding="utf-8")
     settings = {
         "name": "faults",
         "run_dir": str(folder / "run"),
         "sources": {kind: {"path": str(path)} for kind, path in files.items()},
         "synthesize": {
             "engine": {"resources": {"actors": [2, 2], "cpus": 0.5, "batch_size": 8, "threads": 1}},
-            "tasks": {"queries": {"per_product": 2}, "relevance": {"max_queries": 12}, "sentiment": {}},
+            "tasks": {"queries": {"per_product": 2}, "relevance": {"max_queries": 6}, "sentiment": {}},
         },
         "train": {"epochs": 3, "batch_size": 8, "workers": 2, "models": []},
     }
@@ -217,7 +217,7 @@ def test_a_killed_synthesis_goes_on_and_asks_nothing_twice(whole, begun):
         assert set(wanted.values()) == {1}
         assert manifest["figures"][task]["now"]["rows"] == len(wanted) - there[task]
     labels = [row["id"] for row in rows(out, "labels/[!.]*.parquet")]
-    assert len(set(labels)) == len(labels) > 60
+    assert len(set(labels)) == len(labels) > 30
     listed = [entry["name"] for entry in manifest["files"]]
     assert not [name for name in listed if Path(name).name.startswith(".")]
     # What relevance asks depends on the queries' words, and those on which prompts the LLM computed together.
