@@ -1,10 +1,11 @@
-"""Before Ray's proxy: sends away what the replicas would refuse, while that is still cheap.
+"""Before the replicas: sends away what they would refuse, while that is still cheap.
 
-A request costs the proxy and the hop to a replica as much processor as the search itself. So when several times too
-much is asked, refusing alone would take all of it, and what waits in the proxy would wait without end. The door learns
-how many requests the replicas take from their own refusals, so it need not know how many replicas there are.
+It stands in each replica, before the application, behind HAProxy; and in Ray's own proxy, where that is used. There a
+request and its hop to a replica cost as much processor as the search itself: when several times too much is asked,
+refusing alone would take all of it, and what waits in the proxy would wait without end. The door learns how many
+requests are taken from the refusals behind it, so it need not know how many replicas there are.
 
-Ray calls `middleware` in its proxy where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it (`synthrec.cluster`).
+Ray calls `middleware` where RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names it (`synthrec.cluster`).
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def _full(message: Message) -> bool:
 
 
 def middleware() -> list[Middleware]:
-    """The door of this proxy; what it sends away is counted among Ray's metrics."""
+    """The door of this replica or proxy; what it sends away is counted among Ray's metrics."""
     from ray.util.metrics import Counter
 
-    counter = Counter("synthrec_refused", "requests sent away at the proxy, since no replica would have taken them")
+    counter = Counter("synthrec_refused", "requests sent away at the door, since no replica would have taken them")
     return [Middleware(Door, refused=counter.inc)]
