@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,23 +19,41 @@ Sold = tuple[str, Floats]  # a brand, and the vector of one of its products
 
 
 def brands(bundle: Bundle) -> BrandIndex | BrandMeans:
-    return BrandMeans.of(bundle) if bundle.brands is None else BrandIndex(bundle.brands)
+    return BrandMeans.of(bundle) if bundle.brands is None else BrandIndex.of(bundle, bundle.brands)
 
 
-@dataclass(frozen=True)
 class BrandIndex:
-    """Brands by what is said of them and what they sold when the bundle was made; live products change nothing."""
+    """Brands by what is said of them and what they sold when the bundle was made.
 
-    brands: Brands
+    A brand whose last product has gone is passed over; one that came since is not known. As `BrandMeans` to threads.
+    """
+
+    def __init__(self, known: Brands, selling: Counter[str]) -> None:
+        self._index, self._selling = known.index, selling
+        self._without: frozenset[str] = frozenset()
+        self._look()
+
+    @classmethod
+    def of(cls, bundle: Bundle, known: Brands) -> BrandIndex:
+        return cls(known, Counter(brand for brand in bundle.catalogue["brand"].to_pylist() if brand))
+
+    def change(self, gone: Iterable[Sold], come: Iterable[Sold]) -> None:
+        """Count what is sold no more, and what is now."""
+        self._selling.subtract(brand for brand, _ in gone)
+        self._selling.update(brand for brand, _ in come)
+        self._look()
+
+    def _look(self) -> None:
+        self._without = frozenset(name for name in self._index.ids if not self._selling[name] > 0)
 
     def top(self, query: str, vector: Floats, k: int) -> list[tuple[str, float]]:
         """Names and scores; the query may be empty where only the vector counts."""
-        index = self.brands.index
-        return best(index.ids, index.scores(query, vector), k)
+        without = self._without
+        found = best(self._index.ids, self._index.scores(query, vector), k + len(without))
+        return [one for one in found if one[0] not in without][:k]
 
     def about(self, name: str) -> str | None:
-        index = self.brands.index
-        return index.texts[index.ids.index(name)] or None
+        return self._index.texts[self._index.ids.index(name)] or None
 
 
 class BrandMeans:

@@ -32,7 +32,7 @@ PAGE = 2_000  # changes read from the store at once
 
 @dataclass(frozen=True)
 class Loaded:
-    """What one version answers with. All but `index`, and means of brands, never changes."""
+    """What one version answers with. All but `index` and `brands` never changes."""
 
     version: str
     bundle: Bundle
@@ -86,9 +86,6 @@ class Loaded:
     def _apply(self, changes: Sequence[Change]) -> None:
         texts = [change.product["text"] for change in changes if change.product is not None]
         vectors = self.encoder.encode(texts)
-        if not isinstance(self.brands, BrandMeans):
-            self.index.apply(changes, vectors)
-            return
         changed = [change.product_id for change in changes]
         gone = sold(self.index, changed)
         self.index.apply(changes, vectors)

@@ -203,7 +203,8 @@ def test_the_report_is_one_file_that_tells_the_whole_story(small_run):
         "What it took",
     ):
         assert heading in html
-    assert html.count("<svg") == 4
+    assert html.count("<svg") == 5
+    assert "over the test shoppers" in html
     best = report["evaluation"]["winner"]["system"]
     assert run_report.headline(report) in html.replace("&#39;", "'")
     assert f"{report['evaluation']['test']['systems'][best]['ndcg@10']['mean']:.3f}" in html

@@ -17,8 +17,8 @@ FRAME = {"axes.spines.top": False, "axes.spines.right": False}
 STYLE: dict[Any, Any] = TEXT | FRAME | {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "synthrec"}
 
 
-def systems(table: dict[str, Any], measure: str, winner: str) -> str:
-    """One line a system: its mean and 95% interval; the one that is deployed stands out."""
+def systems(table: dict[str, Any], measure: str, winner: str, over: str) -> str:
+    """One line a system: its mean and 95% interval over the test's `over`; the one that is deployed stands out."""
     names = list(table)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.5, 0.5 * len(names) + 0.9))
@@ -30,7 +30,7 @@ def systems(table: dict[str, Any], measure: str, winner: str) -> str:
             axes.annotate(f"{one['mean']:.3f}", (one["mean"], row), (0, 8), textcoords="offset points", ha="center")
         axes.set_yticks(range(len(names)), list(reversed(names)))
         axes.set_ylim(-0.6, len(names) - 0.2)
-        axes.set_xlabel(f"{measure}: mean and 95% interval over the test queries (higher is better)")
+        axes.set_xlabel(f"{measure}: mean and 95% interval over the test {over} (higher is better)")
         axes.grid(axis="x", alpha=0.25)
         return _svg(figure)
 

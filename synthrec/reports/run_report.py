@@ -87,8 +87,11 @@ def _charts(report: dict[str, Any]) -> dict[str, str]:
     test = report["evaluation"]["test"]
     drawn = {"seconds": charts.bars(report["seconds"], "seconds")}
     if test:
-        drawn["systems"] = charts.systems(test["systems"], "ndcg@10", report["evaluation"]["winner"]["system"])
+        winner = report["evaluation"]["winner"]["system"]
+        drawn["systems"] = charts.systems(test["systems"], "ndcg@10", winner, "queries")
         drawn["differences"] = charts.differences(test["comparisons"])
+    if taken := report["next_items"]:
+        drawn["next_items"] = charts.systems(taken["systems"], "ndcg@10", taken["winner"], "shoppers")
     if report["training"]["loss"]:
         drawn["loss"] = charts.curve(report["training"]["loss"], "epoch", "training loss")
     return drawn

@@ -1,4 +1,4 @@
-"""Brands without profiles, by what they sell now: as if the means had been taken anew after every change."""
+"""Brands that are served follow what is sold: means as if taken anew after every change, profiles while it sells."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import test_live as live
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve_app.brands import BrandMeans, sold
+from serve_app.brands import BrandIndex, BrandMeans, sold
 from serve_app.loaded import Loaded
 from synthrec.config import Index
+from synthrec.recommenders.brands import Brands
 from synthrec.retrieval.live import LiveIndex
 from synthrec.stores import Change, open
 
@@ -71,4 +72,29 @@ def test_a_version_that_follows_the_store_follows_its_brands(tmp_path):
     store.put_products([live.row(90) | {"brand": "Tarrow", "text": "abcdefghi new"}])
     loaded.follow(store)
     assert [name for name, _ in loaded.brands.top("", vector, 9)] == ["Tarrow"]
+    store.close()
+
+
+def test_a_brand_with_a_profile_is_passed_over_once_it_sells_nothing(tmp_path):
+    rows = [live.row(number) for number in range(20)]
+    bundle = live.bundle_of(rows, live.unit(20, 6))
+    known = Brands.build({"Ember": "pans for gas"}, {"Ember": ["pan"], "Tarrow": ["kettle"]}, Words().encode)
+    loaded = Loaded("one", bundle, LiveIndex(bundle, Index()), Words(), None, BrandIndex.of(bundle, known), None)
+    store = open(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    vector = live.unit(1, 9)[0]
+
+    def names(k):
+        return [name for name, _ in loaded.brands.top("pans", vector, k)]
+
+    assert names(9) == ["Ember", "Tarrow"]
+    ember = [row["product_id"] for row in rows if row["brand"] == "Ember"]
+    store.delete_products(ember[1:])
+    loaded.follow(store)
+    assert names(1) == ["Ember"]  # one product is left
+    store.delete_products(ember[:1])
+    loaded.follow(store)
+    assert names(1) == names(9) == ["Tarrow"]
+    store.put_products([live.row(90) | {"brand": "Ember", "text": "abcdefghi new"}])
+    loaded.follow(store)
+    assert names(1) == ["Ember"]
     store.close()
