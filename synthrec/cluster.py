@@ -107,6 +107,15 @@ def need(cpus: float, gpus: float, what: str, settings: str) -> None:
             raise UserError(f"{what} needs {asked:g} {kind}s, {here}", f"lower {settings}, or join a larger cluster")
 
 
+def beside_driver(actor: Any) -> Any:
+    """Start an actor that the driver cannot do without on the driver's own node: another may be lost at any time."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    return actor.options(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)).remote()
+
+
 def stream(dataset: Any) -> Generator[dict[str, Any], None, None]:
     """Rows of a dataset as they come: each task's own account of what it did, in order of completion."""
     for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

@@ -15,7 +15,7 @@ from ray import train as ray_train
 from ray.train import Checkpoint, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from synthrec import console
+from synthrec import cluster, console
 from synthrec.recommenders.base import Cases
 from synthrec.storage import Folder
 from synthrec.training.loop import Plan
@@ -138,7 +138,7 @@ def fit(
     if not resumable(run):
         console.warn("the last run was stopped while it wrote or deleted a checkpoint: training starts anew")
         run.delete()
-    ticker: Any = Ticker.remote()  # type: ignore[attr-defined]
+    ticker = cluster.beside_driver(Ticker)
     count: Any = fewest if fewest == most else workers  # Any: Ray's types know no range, its trainer does
     trainer = TorchTrainer(
         worker,

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from synthrec import console
+from synthrec import cluster, console
 from synthrec.recommenders.base import Cases
 from synthrec.storage import Folder
 from synthrec.training.loop import Plan
@@ -117,7 +117,7 @@ def search(
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # files for TensorBoard, which nobody asked for
     from ray import tune
 
-    board: Any = Board.remote()  # type: ignore[attr-defined]
+    board = cluster.beside_driver(Board)
     told = tune.with_parameters(trial, study=study, board=board)
     trainable = tune.with_resources(told, {"cpu": 1, "gpu": int(study.use_gpu)})
     run = work / NAME
