@@ -23,7 +23,7 @@ from synthrec.training import loop
 from tests import popular
 from train_app.fit import Job, fit
 
-EPOCHS, ROWS, BATCH = 12, 80, 10
+EPOCHS, ROWS, BATCH = 8, 80, 10
 
 
 class Objective(popular.Objective):
@@ -55,7 +55,7 @@ def main(folder):
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": quick})
     node = nodes.add_node(num_cpus=1)
     # Ray Train may ask for two once more before it knows that there is room for one: not for a whole minute here.
-    os.environ |= {"RAY_ADDRESS": nodes.address, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
+    os.environ |= {"RAY_ADDRESS": nodes.address, "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "8"}
     cluster.start()
     place, start = Folder.open(str(folder)), folder / "start"
     start.mkdir()

@@ -99,11 +99,19 @@ def test_a_rated_review_has_the_shoppers_verdict_and_the_labels(tmp_path):
     }
 
 
+@pytest.mark.parametrize("rows", [30, 50, 80])
+def test_trainings_of_the_same_steps_use_all_rows(rows):
+    plan = downstream.Even(rows, batch_size=10, epochs=8, warmup=0.1, seed=1, like=50)
+    assert plan.steps(ranks=1) == 5
+    seen = {row for epoch in range(plan.epochs) for step in range(5) for row in plan.batch(epoch, step, 0, 1)}
+    assert seen == set(range(rows))
+
+
 def fake_downstream(calls):
     """No model: a query's NDCG is a hash of what it was trained on. It keeps count of what it was asked."""
 
-    def fit(shop, pairs, seed):
-        calls.append((pairs.num_rows, seed))
+    def fit(shop, pairs, seed, like):
+        calls.append((pairs.num_rows, seed, like))
         return {"ndcg": [((pairs.num_rows * 7 + seed * 3 + n) % 10) / 10 for n in range(len(shop.queries))]}
 
     return fit
@@ -122,10 +130,10 @@ def test_a_second_call_works_no_more_and_a_killed_one_goes_on(small_shop, tmp_pa
         here, "curate", lambda config, *more: curations.append(config.curate.steps) or real(config, *more)
     )
 
-    def killed(shop, pairs, seed):
+    def killed(*given):
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return fake_downstream(calls)(shop, pairs, seed)
+        return fake_downstream(calls)(*given)
 
     with pytest.raises(KeyboardInterrupt):
         measure(bench, chosen, [1, 2], killed)
@@ -135,6 +143,10 @@ def test_a_second_call_works_no_more_and_a_killed_one_goes_on(small_shop, tmp_pa
     assert sorted(map(len, curations)) == [0, 3, 4]
     assert measure(bench, chosen, [1, 2], fake_downstream(calls)) == first
     assert len(calls) == 6 and len(curations) == 3
+    assert all(rows == like for rows, _, like in calls)
+    measure(bench, chosen, [1, 2], fake_downstream(calls), even=True)
+    rows = min(own for own, _, _ in calls)  # the first arm's; of the other table each seed once more
+    assert [(own > rows, like) for own, _, like in calls[6:]] == [(True, rows)] * 2
     arm = first["arms"]
     assert arm["without calibrate"]["worth"]["encoder"] == {"verdict": worth.SAME}
     assert {"encoder", "expansion"} <= {name for name, one in arm["no curation"]["worth"].items() if "mean" in one}

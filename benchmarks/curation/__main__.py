@@ -37,7 +37,7 @@ from synthrec.storage import Folder
 from synthrec.training.pairs import PAIR, training_pairs
 
 AGAIN = "as configured, other seeds"  # the same labels: what luck alone is worth
-Train = Callable[[downstream.Shop, pa.Table, int], dict[str, Any]]
+Train = Callable[[downstream.Shop, pa.Table, int, int], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,14 @@ class Bench:
         counts = Counter(row["task"] for row in kept)
         return {"kept": counts, "pairs": name, "rated": downstream.rated(prepared, kept)}
 
-    def trained(self, pairs: str, seed: int, shop: downstream.Shop, fit: Train) -> dict[str, Any]:
-        """What one training on these pairs gives."""
+    def trained(self, pairs: str, seed: int, shop: downstream.Shop, fit: Train, like: str) -> dict[str, Any]:
+        """What one training on these pairs gives, in as many steps as those of `like` take."""
         settings = json.dumps(shop.config.train.model_dump(), sort_keys=True)
         name = hashlib.sha256(settings.encode()).hexdigest()[:8]
         table = (self.folder / "pairs" / pairs).read_table(PAIR)
-        return self.once(f"trained/{pairs}-{name}-{seed}.json", lambda: fit(shop, table, seed))
+        rows = (self.folder / "pairs" / like).read_table(PAIR).num_rows
+        kept = f"trained/{pairs}-{name}-{seed}{'' if rows == table.num_rows else f'-{rows}'}.json"
+        return self.once(kept, lambda: fit(shop, table, seed, rows))
 
     def expanded(self, pairs: str, shop: downstream.Shop) -> list[float]:
         table = (self.folder / "pairs" / pairs).read_table(PAIR)
@@ -91,8 +93,14 @@ class Bench:
         return once(self.folder, name, make)
 
 
-def measure(bench: Bench, chosen: list[Arm], seeds: list[int], fit: Train, control: bool = True) -> dict[str, Any]:
-    """Curate and train what has not been, and compare. The first arm is what the others are held against."""
+def measure(
+    bench: Bench, chosen: list[Arm], seeds: list[int], fit: Train, control: bool = True, even: bool = False
+) -> dict[str, Any]:
+    """Curate and train what has not been, and compare. The first arm is what the others are held against.
+
+    Args:
+        even: all trainings take the first arm's number of steps; else each takes what its pairs make.
+    """
     curated = {}
     with console.meter("curate", len(chosen), "arms") as meter:
         for arm in chosen:
@@ -106,7 +114,7 @@ def measure(bench: Bench, chosen: list[Arm], seeds: list[int], fit: Train, contr
     ndcg: dict[tuple[str, int], list[float]] = {}
     with console.meter("train", len(rounds), "trainings") as meter:
         for seed, table in rounds:
-            ndcg[table, seed] = bench.trained(table, seed, shop, fit)["ndcg"]
+            ndcg[table, seed] = bench.trained(table, seed, shop, fit, base["pairs"] if even else table)["ndcg"]
             meter.advance(1)
     # measure -> table of pairs -> (seeds, queries)
     found = {
@@ -119,6 +127,7 @@ def measure(bench: Bench, chosen: list[Arm], seeds: list[int], fit: Train, contr
     luck = np.array([ndcg[base["pairs"], seed] for seed in again])
     return {
         "seeds": own,
+        "same_steps": even,
         "judged_queries": len(shop.queries),
         "rated_reviews": len(base["rated"]),
         "train": shop.config.train.model_dump(),
@@ -163,7 +172,8 @@ def main() -> None:
         bench.labels()
         with console.hushed(folder.local / "frameworks.log"):
             seeds = list(range(1, given.seeds + 1))
-            result |= measure(bench, arms(own.steps, known), seeds, downstream.fine_tuned, not given.no_control)
+            chosen = arms(own.steps, known)
+            result |= measure(bench, chosen, seeds, downstream.fine_tuned, not given.no_control, given.same_steps)
             shop = downstream.shop(bench.pipeline())
             zero = bench.once(f"zero_shot-{given.layers}.json", lambda: downstream.zero_shot(shop))
             plain = bench.once("bm25.json", lambda: downstream.bm25(shop, shop.texts))
@@ -202,6 +212,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", "-s", action="append", help="override a setting: train.epochs=4")
     parser.add_argument("--layers", type=int, help="keep so many layers of the encoder: 0 trains in seconds")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
+    parser.add_argument(
+        "--same-steps", action="store_true", help="train each arm as long as the first, however many pairs it has"
+    )
     parser.add_argument(
         "--no-control", action="store_true", help="leave out the trainings that show what luck is worth"
     )

@@ -54,10 +54,24 @@ def shallow(name: str, layers: int, folder: Path) -> str:
     return str(folder)
 
 
-def fine_tuned(shop: Shop, pairs: pa.Table, seed: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Even(Plan):
+    """Epochs of as many steps as `like` rows make, whatever rows there are: more of them wait for another epoch's
+    shuffle, fewer come again."""
+
+    like: int = 0
+
+    def steps(self, ranks: int) -> int:
+        return max(1, self.like // (self.batch_size * self.accumulate * ranks))
+
+
+def fine_tuned(shop: Shop, pairs: pa.Table, seed: int, like: int) -> dict[str, Any]:
     """NDCG@10 of each judged query by an encoder trained on these pairs: the train stage's model, loss and loop.
 
     One process and no Ray, since there are dozens of trainings. The seed decides the order of pairs and the dropout.
+
+    Args:
+        like: as many steps as so many pairs make.
     """
     import torch
     from accelerate import Accelerator
@@ -80,7 +94,7 @@ def fine_tuned(shop: Shop, pairs: pa.Table, seed: int) -> dict[str, Any]:
     def report(metrics: dict[str, Any], save: Any) -> None:
         losses.append(metrics["loss"])
 
-    plan = Plan(pairs.num_rows, own.batch_size, own.epochs, own.warmup, seed)
+    plan = Even(pairs.num_rows, own.batch_size, own.epochs, own.warmup, seed, like=like)
     train(loss, model, objective.parameter_groups(), plan, accelerator, report, lambda done, value: None)
     return {"ndcg": ndcg(shop, encoder), "loss": losses, "seconds": time.monotonic() - start}
 

@@ -96,12 +96,14 @@ class Transformers:
         longest = max(len(tail) for _, tail in pairs)
 
         def score(ids: list[list[int]], prefix: int, rows: list[int]) -> list[Answer]:
-            logits, _, _ = self._forward(ids, prefix, keep=longest + 1)
+            # Of a large vocabulary this is most of the work: no more places than these rows need.
+            logits, _, _ = self._forward(ids, prefix, keep=max(len(pairs[row][1]) for row in rows) + 1)
             found = []
             for line, row in zip(logits, rows, strict=True):
                 tail = pairs[row][1]
-                scores = line[-len(tail) - 1 : -1].float().log_softmax(-1)
-                found.append(Answer(logprobs=(float(scores[range(len(tail)), tail].sum()),)))
+                own = line[-len(tail) - 1 : -1].float()
+                scores = own[range(len(tail)), tail] - own.logsumexp(-1)
+                found.append(Answer(logprobs=(float(scores.sum()),)))
             return found
 
         # The last `longest` tokens of a row are not taken for a shared prefix: their scores are wanted.

@@ -24,6 +24,7 @@ from transformers import AutoModel, AutoTokenizer
 from synthrec import models
 from synthrec.errors import UserError
 from synthrec.recommenders.base import Batch, Gather
+from synthrec.recommenders.dropout import lighten
 from synthrec.recommenders.lengths import bucketed, padded
 from synthrec.recommenders.losses import false_negatives, margin_mse, matryoshka, recomputed
 
@@ -213,6 +214,7 @@ class Objective(nn.Module):
         self, encoder: BiEncoder, how: Contrast, gather: Gather, rates: tuple[float, float] = (5e-5, 5e-5)
     ) -> None:
         super().__init__()
+        lighten(encoder.backbone)
         self.encoder = encoder
         self.how, self.gather, self.rates = how, gather, rates
 

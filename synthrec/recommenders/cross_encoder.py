@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from synthrec import models
 from synthrec.errors import UserError
 from synthrec.recommenders.base import Batch, Gather
+from synthrec.recommenders.dropout import lighten
 from synthrec.recommenders.losses import rank_net
 from synthrec.tasks.relevance import GRADES
 
@@ -121,6 +122,7 @@ class Objective(nn.Module):
         self, encoder: CrossEncoder, rates: tuple[float, float] = (5e-5, 5e-5), rank_weight: float = 0.0
     ) -> None:
         super().__init__()
+        lighten(encoder.backbone)
         self.encoder = encoder
         self.rates, self.rank_weight = rates, rank_weight
 
