@@ -65,10 +65,10 @@ def test_the_order_of_the_rows_does_not_matter_and_nothing_is_lost(rows, dice):
         assert {f"p{i}" for i in steps} == {p for u, p, *_ in rows if u == user}
 
 
-def test_sessions_are_those_products_of_the_label_that_the_catalogue_has():
+def test_sessions_are_those_products_of_the_label_that_the_catalogue_has_both_ways():
     labels = [
         {"task": "session", "fields": [("session", json.dumps(["p2", "p9", "p0"]))]},
         {"task": "session", "fields": [("session", json.dumps(["p2", "p9"]))]},
         {"task": "queries", "fields": []},
     ]
-    assert [one.tolist() for one in sessions(labels, {"p0": 0, "p2": 2})] == [[2, 0]]
+    assert [one.tolist() for one in sessions(labels, {"p0": 0, "p2": 2})] == [[2, 0], [0, 2]]

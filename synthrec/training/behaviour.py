@@ -51,7 +51,11 @@ def behaviour(interactions: pa.Table, products: pa.Array | pa.ChunkedArray, even
 
 
 def sessions(labels: Iterable[dict[str, Any]], place: dict[str, int]) -> list[NDArray[np.int64]]:
-    """Sequences that the LLM thought plausible, from LABEL rows of the task `session`."""
+    """Sequences that the LLM thought plausible, from LABEL rows of the task `session`, each both ways.
+
+    The product that it was asked of comes first, where nothing would lead to it; a cold one is to be led to.
+    """
     found = (json.loads(schema.strings(row["fields"])["session"]) for row in labels if row["task"] == "session")
-    known = ([place[product] for product in one if product in place] for one in found)
-    return [np.array(one, np.int64) for one in known if len(one) > 1]
+    known = [[place[product] for product in one if product in place] for one in found]
+    forth = [np.array(one, np.int64) for one in known if len(one) > 1]
+    return [*forth, *(one[::-1].copy() for one in forth)]
