@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,14 @@ from synthrec.cli import run_stages
 from synthrec.pipeline import Pipeline
 
 TEST_KEY = "a key for the tests, and for nothing else"
+SLOW_UNTIL = "SYNTHREC_SLOW_UNTIL"  # an environment variable: when, in seconds since 1970, no slow test begins any more
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """.ci/run has so much time, on a machine whose speed goes up and down."""
+    until = float(os.environ.get(SLOW_UNTIL, "inf"))
+    if item.get_closest_marker("slow") and time.time() > until:
+        pytest.skip("LEFT OUT, since the time for slow tests is over; by hand: make slow")
 
 
 @pytest.fixture(scope="session")
