@@ -49,6 +49,9 @@ peers:  ## environments with what the benchmarks compare with
 	.venv-st/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 sentence-transformers==6.2.0 datasets accelerate
 	$(PYTHON) -m venv .venv-rectools
 	.venv-rectools/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 "rectools[torch]==0.19.0"
+	$(PYTHON) -m venv .venv-infinity
+	.venv-infinity/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-infinity/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 "infinity-emb[server,torch]==0.0.77" "click<8.2"
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .

@@ -79,11 +79,29 @@ def test_labels_that_a_second_opinion_gives_otherwise_are_refused(tmp_path):
     labels = Folder.open(str(tmp_path / "labels"))
     labels.write_table("x.parquet", schema.table(others, schema.LABEL))
     for labels_of_this_run, where in ((labels, "second"), (None, f"{labels}:second")):
-        known = aids(labels=labels_of_this_run, second={"sentiment": where})
+        known = aids(labels=labels_of_this_run, second={"sentiment": where}, steps=("agreement",))
         kept, refused = whole("agreement", rows, known)
         assert [row["id"] for row in kept] == ["s000", "s002", "s003"]
         assert refused[0][1:] == ("two opinions differ", "positive, and the other says negative")
     assert agreement.opinions([rows], aids()) == {}
+
+
+def test_a_second_opinion_is_calibrated_as_the_first_is(tmp_path):
+    """It calls everything positive, as small models do: only what is left without its lean can contradict."""
+    rows = [scored(n, [1.0, 0.0]) | {"sources": [f"review:{n}"]} for n in range(4)]
+    leaning = [0.9, 0.6, 0.8, 0.95]
+    others = [row | {"task": "second", "scores": [score, 1 - score]} for row, score in zip(rows, leaning, strict=True)]
+    others.append(query("a text has no lean") | {"task": "second"})
+    labels = Folder.open(str(tmp_path))
+    labels.write_table("x.parquet", schema.table(others, schema.LABEL))
+
+    def refused(*steps):
+        known = aids(labels=labels, second={"sentiment": "second"}, steps=steps)
+        return [row["id"] for row, _, _ in whole("agreement", rows, known)[1]]
+
+    assert refused("agreement") == []
+    assert refused("agreement", "calibrate") == []
+    assert refused("calibrate", "agreement") == ["s001", "s002"]
 
 
 @given(counts=st.tuples(st.integers(1, 60), st.integers(1, 60)), most=st.floats(1, 4))

@@ -83,9 +83,16 @@ def _bench(given: argparse.Namespace) -> Bench:
         overload_seconds=given.overload_seconds,
         rounds=given.rounds,
         clients=given.clients,
-        infinity=Path(given.infinity) if given.infinity else None,
+        infinity=_peer(Path(given.infinity)) if "rps" in given.parts else None,
         env=dict(one.split("=", 1) for one in given.serve_env),
     )
+
+
+def _peer(infinity: Path) -> Path | None:
+    if infinity.is_file():
+        return infinity
+    console.warn(f"no {infinity} (`make peers` makes it): nothing is measured against infinity-emb")
+    return None
 
 
 def _arguments() -> argparse.Namespace:
@@ -99,7 +106,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=15, help="of each measurement")
     parser.add_argument("--overload-seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each of `rps`; medians are told")
-    parser.add_argument("--infinity", default="", help="the command infinity_emb of another environment")
+    parser.add_argument(
+        "--infinity", default=".venv-infinity/bin/infinity_emb", help="the command infinity_emb of another environment"
+    )
     parser.add_argument(
         "--serve-env", nargs="*", default=[], metavar="NAME=VALUE", help="of the endpoint, such as Ray Serve's switches"
     )

@@ -6,7 +6,7 @@ from synthrec.curation.agreement import agreed, ahead, opinions
 from synthrec.curation.augment import more
 from synthrec.curation.balance import balanced, shares
 from synthrec.curation.base import Aids, Outcome, Parts, Refused, Row, Step
-from synthrec.curation.calibrate import calibrated, learn
+from synthrec.curation.calibrate import TASKS, calibrated, learn
 from synthrec.curation.clean import copies, normalise, well_formed
 from synthrec.curation.dedup import duplicates
 from synthrec.curation.near import copies_of, near_duplicates
@@ -30,7 +30,7 @@ STEPS = {
         Step("semantic_duplicates", QUERIES, semantic_duplicates, cpus=1),
         Step("round_trip", QUERIES, roundtrip, index, cpus=1),
         Step("relevance", QUERIES, scored_relevant),
-        Step("calibrate", ("relevance", "sentiment"), calibrated, learn),
+        Step("calibrate", TASKS, calibrated, learn),
         Step("augment", QUERIES, more),
         Step("margin", (), ahead),
         Step("agreement", (), agreed, opinions),

@@ -1,19 +1,27 @@
 """Labels to trust: by how far the best is ahead of the second, and by whether a second opinion says the same.
 
 A second opinion is another prompt (an own task that reads the same records) or another engine (the labels of another
-run). What two ways of asking agree on is right more often than either (self-consistency, Wang et al. 2023).
+run). What two ways of asking agree on is right more often than either (self-consistency, Wang et al. 2023). Each way
+has a lean of its own: where the list calibrates a task's labels first, its second opinion is calibrated alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.dataset as pads
 
 from synthrec import schema
+from synthrec.curation import calibrate
 from synthrec.curation.base import Aids, Outcome, Row, split
 from synthrec.storage import Folder
+
+COLUMNS = ["id", "task", "facet", "language", "sources", "text", "label", "labels", "scores", "prior"]
+PART = 10_000  # rows that are Python objects at once
 
 Opinions = dict[tuple[str, str, str], str]  # (task, facet, sources) -> the other's label
 
@@ -33,14 +41,28 @@ def ahead(rows: list[Row], aids: Aids) -> Outcome:
     return split(rows, why)
 
 
+@dataclass(frozen=True)
+class _Slices:
+    """A table's rows, some at a time, as often as wanted."""
+
+    table: pa.Table
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        for start in range(0, self.table.num_rows, PART):
+            yield self.table.slice(start, PART).to_pylist()
+
+
 def opinions(parts: Iterable[list[Row]], aids: Aids) -> Opinions:
     """The labels of `curate.second`, by what they are about."""
     found: Opinions = {}
     tasks = {row["task"] for rows in parts for row in rows[:1]}
     for task, (folder, other) in ((task, _where(aids, task)) for task in tasks & set(aids.config.curate.second)):
-        columns = ["facet", "sources", "label"]
-        for row in folder.read_table(schema.LABEL, columns, pads.field("task") == other).to_pylist():
-            found[task, row["facet"], _about(row)] = row["label"]
+        about = (pads.field("task") == other) & pads.field("labels").is_valid()
+        said = _Slices(folder.read_table(schema.LABEL, COLUMNS, about))
+        lean = calibrate.learn(said, aids) if _calibrated(task, aids) else None
+        for rows in said:
+            for row in calibrate.calibrated(rows, aids, lean)[0] if lean else rows:
+                found[task, row["facet"], _about(row)] = row["label"]
     return found
 
 
@@ -54,6 +76,12 @@ def agreed(rows: list[Row], aids: Aids, other: Opinions) -> Outcome:
         return "two opinions differ", f"{row['label']}, and the other says {said}"
 
     return split(rows, why)
+
+
+def _calibrated(task: str, aids: Aids) -> bool:
+    """Whether the task's own labels are, by the time they are held against the second opinion."""
+    before = takewhile(lambda step: step != "agreement", aids.config.curate.steps)
+    return task in calibrate.TASKS and "calibrate" in before
 
 
 def _about(row: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from synthrec import console
 from synthrec.curation.base import Aids, Outcome, Row
 from synthrec.curation.gold import Calibration, fit
 
+TASKS = ("relevance", "sentiment")
 Question = tuple[str, str, tuple[str, ...]]  # language, facet, labels
 Leans = dict[Question, list[float]]
 
