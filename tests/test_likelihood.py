@@ -43,6 +43,13 @@ def test_it_reads_what_one_pass_over_the_whole_text_reads(model, turns):
         assert read.total == pytest.approx(total, rel=1e-3)
 
 
+def test_nothing_need_stand_before_a_dialogue(model):
+    bare = Likelihood(model.model, model.tokenizer, "", model.shortlist)
+    given, after = bare.read(TURNS, REPLIES[:2]), model.read(TURNS, REPLIES[:2])
+    assert [one.tokens for one in given] == [one.tokens for one in after]
+    assert all(abs(a.total - b.total) > 1e-3 for a, b in zip(given, after, strict=True))
+
+
 def test_a_long_reply_is_read_from_its_beginning(model):
     short = Likelihood(model.model, model.tokenizer, model.opening, model.shortlist, longest=3)
     (read,) = short.read(TURNS, [REPLIES[2]])

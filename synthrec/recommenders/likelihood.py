@@ -115,8 +115,9 @@ class Likelihood:
             from transformers import DynamicCache
 
             cache = DynamicCache(config=self.model.config)
-            ids = torch.tensor([self.tokenizer(self.opening).input_ids], device=self.model.device)
-            self.model.base_model(ids, past_key_values=cache)
+            ids = torch.tensor([self.tokenizer(self.opening).input_ids], dtype=torch.long, device=self.model.device)
+            if ids.numel():  # no opening, and no token that stands before every text
+                self.model.base_model(ids, past_key_values=cache)
             self._caches = {**self._caches, self.opening: cache}
         return self._caches[self.opening]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from benchmarks.reply.cases import Case, Exchanges
 from synthrec.recommenders.likelihood import Read
-from synthrec.retrieval.bm25 import BM25
 
 Values = NDArray[np.float64]
 Scored = dict[str, Values]  # a feature's name -> its value for each candidate
@@ -22,8 +22,9 @@ RIDGE = 0.05  # a case's weight of the squared weights; never tuned
 NUMBER = re.compile(r"\d+")
 
 
-def features(turns: Sequence[str], replies: Sequence[str], reads: Sequence[tuple[Read, Read]], past: Values) -> Scored:
+def features(case: Case, reads: Sequence[tuple[Read, Read]], exchanges: Exchanges) -> Scored:
     """All of a case, each an array over its candidates."""
+    turns, replies = case.turns, case.replies
     given, alone, tokens = (
         np.array(column) for column in zip(*((g.total, a.total, g.tokens) for g, a in reads), strict=True)
     )
@@ -37,7 +38,7 @@ def features(turns: Sequence[str], replies: Sequence[str], reads: Sequence[tuple
         "words said before": np.array([shared(reply, before) for reply in replies]),
         "new numbers": np.array([float(bool(set(NUMBER.findall(reply)) - numbers)) for reply in replies]),
         "length": np.log1p([len(reply) for reply in replies]),
-        "retrieval": past,
+        "retrieval": past(exchanges, case),
     }
 
 
@@ -51,22 +52,14 @@ def pairs(text: str) -> set[str]:
     return {text[i : i + 2] for i in range(len(text) - 1)} or set(text)
 
 
-class Past:
-    """Past replies: a candidate is good if it is like what agents said where something like it was asked."""
+def past(exchanges: Exchanges, case: Case) -> Values:
+    """A reply is good if it is like what agents said where something like it was asked.
 
-    def __init__(self, chats: Sequence[tuple[int, str, str]]) -> None:
-        """`chats`: the number of the dialogue, what was asked, what was answered."""
-        self.chats = chats
-        self.index = BM25.build([asked for _, asked, _ in chats])
-
-    def scores(self, asked: str, replies: Sequence[str], context: int) -> Values:
-        """Mean likeness to the replies of near questions of other dialogues, by how near; shape of `replies`."""
-        near = self.index.scores(asked) * np.array([one != context for one, _, _ in self.chats])
-        best = [int(i) for i in np.argsort(-near, kind="stable")[:NEAR] if near[i] > 0]
-        total = sum(float(near[i]) for i in best)
-        if not total:
-            return np.zeros(len(replies))
-        return np.array([sum(near[i] * shared(reply, self.chats[i][2]) for i in best) / total for reply in replies])
+    Mean likeness to the replies of near questions of other dialogues, by how near; an array over the candidates.
+    """
+    near = [(score, one) for score, one in exchanges.near(case.turns[-1], case.context)[:NEAR] if score > 0]
+    total = sum(score for score, _ in near) or 1.0
+    return np.array([sum(score * shared(reply, one.answered) for score, one in near) / total for reply in case.replies])
 
 
 @dataclass(frozen=True)
@@ -96,12 +89,12 @@ class ReplyModel:
         return [_table(row) @ self.weights for row in rows]
 
     @classmethod
-    def crossed(cls, rows: Sequence[Scored], rights: Sequence[int]) -> list[Values]:
-        """Scores of each case by a model of the other folds' cases."""
+    def crossed(cls, rows: Sequence[Scored], rights: Sequence[int], groups: Sequence[int]) -> list[Values]:
+        """Scores of each case by a model of the other folds' cases; a group is in one fold."""
         out: dict[int, Values] = {}
         for fold in range(FOLDS):
-            learn = [i for i in range(len(rows)) if i % FOLDS != fold]
-            held = [i for i in range(len(rows)) if i % FOLDS == fold]
+            learn = [i for i, group in enumerate(groups) if group % FOLDS != fold]
+            held = [i for i, group in enumerate(groups) if group % FOLDS == fold]
             model = cls.fit([rows[i] for i in learn], [rights[i] for i in learn])
             out |= zip(held, model.scores([rows[i] for i in held]), strict=True)
         return [out[i] for i in range(len(rows))]

@@ -1,0 +1,1 @@
+"""The right reply first of ten, in real customer-service chats, without a human label."""
