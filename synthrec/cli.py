@@ -152,10 +152,15 @@ def synthesize(
     set_: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show prompts; measure a few; estimate all")] = False,
     local: Annotated[int, typer.Option(help="ask about so many rows a task here, without Ray, and show all")] = 0,
+    again: Annotated[bool, typer.Option("--again", help="ask once more what failed")] = False,
 ) -> None:
     """Have the LLM write queries and score relevance and sentiment. Finished rows are never asked again."""
     settings = load(config, set_)
     if not (dry_run or local):
+        if again:
+            from synthrec.stages import synthesize as stage
+
+            stage.ask_again(_pipeline(config, set_))
         run_stages(settings, ["synthesize"])
         return
     from synthrec.synthesis import trial
@@ -352,9 +357,9 @@ def entry() -> None:
         told = unwrap(error) or _of_the_machine(error)
         if told is None:
             raise
-        console.console.print(f"[bold red]error:[/] {told.problem}", markup=True)
+        console.say(told.problem, "error:", "bold red")
         if told.hint:
-            console.say(f"  [bold]hint:[/] {told.hint}")
+            console.say(told.hint, "  hint:")
         sys.exit(2)
 
 

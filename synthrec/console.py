@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 if not console.is_terminal:  # a log file has no edge to wrap at
@@ -45,21 +46,17 @@ def hushed(log: Path) -> Iterator[None]:
 LOG_SECONDS = 15.0
 
 
-def say(text: str) -> None:
-    console.print(text)
-
-
-def plain(text: str) -> None:
-    """Somebody's text: no markup in it is obeyed."""
-    console.print(text, markup=False)
+def say(text: str, lead: str = "", style: str = "bold") -> None:
+    """One line, and before it a word or two in a style. Brackets in either are text, as in `synthrec[openai]`."""
+    console.print(Text.assemble((lead, style), " " if lead and text else "", text))
 
 
 def rule(title: str) -> None:
-    console.rule(title, align="left", style="dim")
+    console.rule(Text(title), align="left", style="dim")
 
 
 def warn(text: str) -> None:
-    console.print(f"[yellow]![/] {text}")
+    say(text, "!", "yellow")
 
 
 def clock(seconds: float) -> str:

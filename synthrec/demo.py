@@ -22,7 +22,7 @@ def run(overrides: list[str]) -> None:
     start = time.monotonic()
     config = load(CONFIG, overrides)
     pipeline = run_stages(config)
-    console.say("[bold]serve[/] two questions over HTTP")
+    console.say("two questions over HTTP", "serve")
     with console.hushed(pipeline.log):
         any_port = config.serve.model_copy(update={"port": 0})
         with serve.endpoint(pipeline, any_port) as url:

@@ -109,11 +109,11 @@ class Pipeline:
         stage = self.stages[name]
         done = self.manifest(name)
         if done:
-            console.say(f"[bold]{name}[/] is up to date ({done['made'][:19]}, took {console.clock(done['seconds'])})")
+            console.say(f"is up to date ({done['made'][:19]}, took {console.clock(done['seconds'])})", name)
             return done
         custody.check(self.root)
         manifests = {one: self.needed(name, one) for one in stage.needs}
-        console.say(f"[bold]{name}[/] {stage.help}")
+        console.say(stage.help, name)
         start = time.monotonic()
         out = self.folder(name).make()
         context = Context(self.config, stage, self.root, out, {one: self.folder(one) for one in stage.needs}, manifests)

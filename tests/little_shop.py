@@ -75,6 +75,10 @@ class Shop:
             schema.COMPLETION
         )
 
+    def ask_again(self, done):
+        """As `synthrec synthesize --again`."""
+        synthesize.ask_again(Pipeline(done.config, (prepare.STAGE, synthesize.STAGE)))
+
     def forget(self):
         """As if the run had been stopped just before it was published."""
         (self.run_dir / "synthesize" / "manifest.json").unlink()

@@ -202,6 +202,37 @@ def test_at_the_last_try_the_row_keeps_the_error(llama):
     assert len(proxy.times) == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", '{"error": {"message": "upstream is away"}}'),
+        ("application/json", '{"id": "1", "object": "text_completion", "choices": []}'),
+        ("application/json", '{"choices": [{"index": 0, "message": null, "finish_reason": "content_filter"}]}'),
+        ("application/json", '{"choices": [{"ind'),
+        ("text/html", "<html>Sign in</html>"),
+    ],
+)
+@pytest.mark.parametrize("style", ["chat", "completions"])
+def test_a_reply_of_another_form_costs_its_own_row_alone(llama, kind, body, style):
+    def trouble(number, handler):
+        if number:
+            return False
+        handler.send_response(200)
+        handler.send_header("content-type", kind)
+        handler.send_header("content-length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body.encode())
+        return True
+
+    for ask in (
+        lambda own: own.generate(["Hello", "Hello"], Sampling(max_tokens=1), [1, 2]),
+        lambda own: own.choose(PROMPTS, [CHOICES, CHOICES]),
+    ):
+        with Busy(llama, trouble) as proxy:
+            answers = ask(engine(proxy.url, retries=0, concurrency=1, style=style))
+        assert [bool(one.error) for one in answers] == [True, style == "chat" and bool(answers[1].error)]
+
+
 def test_a_refused_key_stops_the_job_and_is_never_told(llama, monkeypatch):
     monkeypatch.setenv("SHOP_KEY", "sk-very-secret")
     with Busy(llama, lambda n, handler: refuse(handler, 401)) as proxy, pytest.raises(UserError) as stopped:

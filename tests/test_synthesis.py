@@ -192,9 +192,11 @@ def test_a_prompt_beyond_the_context_costs_itself_alone_and_is_asked_again(tmp_p
     assert failed["id"] == refused["where"]
     assert failed["id"] not in ids(shop.completions("queries", "done"))
 
-    shop.forget()
-    done = shop.run(only)
+    assert done.figures["queries"]["failed"] == 1
+    shop.ask_again(done)
+    before, done = done, shop.run(only)
     assert done.asked["queries"] == 1  # the failed one, and only it
+    assert done.out.path != before.out.path  # what was published, and may be read, stays as it was
     assert accounted(done)
     assert ids(shop.completions("queries", "failed")) == [failed["id"]]
 
@@ -208,6 +210,19 @@ def test_a_prompt_beyond_the_context_costs_itself_alone_and_is_asked_again(tmp_p
     done = shop.run(only)
     assert (done.asked["queries"], done.figures["queries"]["rejects"]) == (0, 0)
     assert accounted(done)
+    with pytest.raises(UserError, match="no answer failed"):
+        shop.ask_again(done)
+
+
+def test_records_in_a_language_without_a_prompt_are_told(tmp_path, ray_session, capsys):
+    german = ("k9", "de-DE", "Roter Wasserkocher", "Kocht einen Liter in zwei Minuten.")
+    only = {"queries": {"per_product": 1}}
+    done = Shop(tmp_path / "some", [*PRODUCTS[:2], german]).run(only, FAKE)
+    assert "queries: 1 records are in languages" in capsys.readouterr().err
+    assert done.figures["queries"]["requests"] == 2
+    with pytest.raises(UserError, match="queries: 1 records are in languages") as told:
+        Shop(tmp_path / "all", [german]).run(only, FAKE)
+    assert "en, zh" in told.value.hint
 
 
 def test_the_circuit_breaks_in_the_middle_of_a_job(tmp_path, ray_session):

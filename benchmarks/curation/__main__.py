@@ -180,7 +180,7 @@ def main() -> None:
     result["untrained_ndcg_10"] = {"encoder": float(np.nanmean(zero)), "expansion": float(np.nanmean(plain))}
     result["left_out"] = left_out(own.steps, known)
     for name, one in result["arms"].items():
-        console.plain(f"    {name}: " + "; ".join(f"{what} {_told(told)}" for what, told in one["worth"].items()))
+        console.say(f"    {name}: " + "; ".join(f"{what} {_told(told)}" for what, told in one["worth"].items()))
     if given.json:
         print(json.dumps(result, ensure_ascii=False))
 

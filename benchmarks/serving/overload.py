@@ -13,7 +13,7 @@ from benchmarks.serving.load import Row, p, told
 from benchmarks.serving.systems import Endpoint
 
 TIMES = 4
-SATURATING = 16  # clients that keep the service busy and still find a place
+SATURATING = 12  # clients that keep the service busy and still find a place
 AFTER_SECONDS = 15.0
 
 

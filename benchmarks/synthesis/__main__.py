@@ -45,7 +45,7 @@ def main() -> None:
     result: dict[str, Any] = {"benchmark": "synthesis", "machine": machine()}
     model = given.model or str(models.convert(models.cache_dir() / "gemma-3-270m"))
     for name in given.parts.split(","):
-        console.say(f"[bold]{name}[/]")
+        console.say("", name)
         result[name] = _part(name, given, model)
         console.say(f"    {json.dumps(result[name])}")
     result |= _ratios(result)

@@ -40,7 +40,7 @@ class Serve(Settings):
     encoder_gpus: Annotated[float, Field(ge=0)] = Field(0, description="apart: of an encoder's replica")
     max_ongoing_requests: Positive = Field(12, description="worked on at once by a replica")
     max_queued_requests: Annotated[int, Field(ge=0)] = Field(
-        4, description="waiting at a replica; who comes then gets 503 and Retry-After"
+        2, description="waiting at a replica; who comes then gets 503 and Retry-After"
     )
     target_ongoing_requests: Annotated[float, Field(gt=0)] = Field(
         8, description="a replica; above it Ray starts more of them"

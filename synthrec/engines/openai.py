@@ -106,6 +106,10 @@ class OpenAI:
             ) from None
         except openai.APIError as error:
             return Answer(error=f"{type(error).__name__}: {error.message}"[:500])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            # Gateways and filters answer 200 with an error, with no choice at all, or with a page of their own.
+            said = f"{type(error).__name__}: {error}"
+            return Answer(error=f"status 200 and no completion; does server.url end in /v1? {said}"[:500])
 
     async def _ask(self, prompt: str, body: dict[str, Any]) -> dict[str, Any]:
         if self._server.style == "chat":

@@ -22,7 +22,7 @@ def write(pipeline: Pipeline) -> None:
     report = collect(pipeline)
     pipeline.root.write_json("report.json", report)
     pipeline.root.write_bytes("report.html", html(report).encode())
-    console.say(f"[bold]report[/] {pipeline.root}/report.html")
+    console.say(f"{pipeline.root}/report.html", "report")
 
 
 def collect(pipeline: Pipeline) -> dict[str, Any]:

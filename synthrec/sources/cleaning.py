@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
-from synthrec.sources.records import Product
+if TYPE_CHECKING:
+    from synthrec.sources.records import Product
 
 TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--)>", re.DOTALL)
 SPACES = re.compile(r"\s+")

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from synthrec.sources.cleaning import clean
+
+
+def plain(value: Any) -> Any:
+    """What a cell says: a column with gaps makes 4711 the float 4711.0, and NaN is what some writers make of a gap."""
+    if isinstance(value, float):
+        return None if math.isnan(value) else int(value) if value.is_integer() else value
+    return value
+
 
 def _text(value: Any) -> Any:
     """Numbers are fine as text (ids often are); lists and objects are not."""
+    value = plain(value)
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -28,7 +39,15 @@ def _mapped(value: Any) -> Any:
         value = json.loads(value) if value.strip() else {}
     if isinstance(value, list):
         value = dict(value)
-    return {k: str(v) for k, v in value.items() if v is not None} if isinstance(value, dict) else value or {}
+    if not isinstance(value, dict):
+        return value or {}
+    return {k: str(told) for k, v in value.items() if (told := plain(v)) is not None}
+
+
+def _tag(value: Any) -> Any:
+    """A language as prompts and filters know it: `en-US` and `EN` are en, `zh_CN` is zh (BCP 47's first part)."""
+    value = _none_if_blank(value)
+    return value.strip().replace("_", "-").split("-")[0].lower() if isinstance(value, str) else value
 
 
 def _utc(value: datetime) -> datetime:
@@ -36,11 +55,19 @@ def _utc(value: datetime) -> datetime:
 
 
 def _none_if_blank(value: Any) -> Any:
+    value = plain(value)
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _left(value: str) -> str:
+    """Texts are cleaned before they are used: one of markup and blanks alone says nothing."""
+    if not clean(value):
+        raise ValueError("nothing is left of it without markup and invisible characters")
+    return value
+
+
 Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=512)]
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1), AfterValidator(_left)]
 Time = Annotated[datetime, AfterValidator(_utc)]
 # Bounds stand on the number itself: on `float | None` they would be tried on None too.
 Price = Annotated[float, Field(ge=0)]
@@ -56,12 +83,12 @@ class Record(BaseModel):
 class Product(Record):
     product_id: Id
     title: Text
-    description: Annotated[str, BeforeValidator(lambda v: "" if v is None else _text(v))] = ""
+    description: Annotated[str, BeforeValidator(lambda v: "" if (told := _text(v)) is None else told)] = ""
     brand: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
     category: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
     attributes: Annotated[dict[str, str], BeforeValidator(_mapped)] = {}
     price: Annotated[Price | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+    language: Annotated[str | None, BeforeValidator(_tag)] = None
 
 
 class Review(Record):
@@ -71,7 +98,7 @@ class Review(Record):
     rating: Annotated[Rating | None, BeforeValidator(_none_if_blank)] = None
     user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+    language: Annotated[str | None, BeforeValidator(_tag)] = None
 
 
 class Search(Record):
@@ -80,7 +107,7 @@ class Search(Record):
     user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     clicks: Annotated[list[Id], BeforeValidator(_listed)] = []
     timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+    language: Annotated[str | None, BeforeValidator(_tag)] = None
 
 
 class Interaction(Record):
@@ -101,7 +128,7 @@ class Dialogue(Record):
     user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     product_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
+    language: Annotated[str | None, BeforeValidator(_tag)] = None
 
 
 KINDS: dict[str, type[Record]] = {

@@ -155,7 +155,7 @@ def _seen_ahead(rows: Iterable[readers.Row], hide: Pseudonymiser) -> Iterator[re
 
 def _user(row: readers.Row, hide: Pseudonymiser) -> str | None:
     """The pseudonym of a raw row's shopper."""
-    user = (row.value or {}).get("user_id")
+    user = records.plain((row.value or {}).get("user_id"))
     return None if user is None else hide.user(str(user).strip())
 
 
@@ -181,7 +181,7 @@ def _record(row: readers.Row, kind: str, limit: int, hide: Pseudonymiser) -> rec
     except (ValueError, TypeError, RecursionError) as error:  # a cell that should hold JSON
         detail = _hidden(str(error), hide)
     if known.get("user_id"):
-        known["user_id"] = hide.user(str(known["user_id"]).strip())
+        known["user_id"] = _user(row, hide)
     try:
         raw = json.dumps(known, ensure_ascii=False, default=str)
     except (ValueError, TypeError, RecursionError):
@@ -311,4 +311,4 @@ def _check_totals(config: Config, totals: dict[str, Counter[str]], out: Folder, 
             )
 
 
-STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=3)
+STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=4)

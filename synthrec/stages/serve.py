@@ -129,9 +129,9 @@ def show(url: str, query: str) -> list[dict[str, Any]]:
     reply = httpx.post(f"{url}/v1/search", json={"query": query, "k": 5}, timeout=START_SECONDS)
     reply.raise_for_status()
     hits: list[dict[str, Any]] = reply.json()["hits"]
-    console.say(f"  [bold]{query}[/]")
+    console.say("", f"  {query}")
     for place, hit in enumerate(hits, 1):
-        console.plain(f"    {place}. {told(hit)}")
+        console.say(f"    {place}. {told(hit)}")
     return hits
 
 

@@ -22,7 +22,7 @@ import ray
 from synthrec import cluster, console, models
 from synthrec.config import Config, check_egress
 from synthrec.errors import UserError
-from synthrec.pipeline import Context, Stage
+from synthrec.pipeline import Context, Pipeline, Stage
 from synthrec.storage import Folder
 from synthrec.synthesis import requests
 from synthrec.synthesis.breaker import Breaker, Why
@@ -32,6 +32,7 @@ from synthrec.synthesis.plan import plan
 from synthrec.tasks import Shop, Task, chosen_tasks, waves
 
 MOST_FILES, MOST_BYTES = 200, 4_000_000  # of completions in a unit of work: some 40,000 rows
+AGAIN = "again.json"  # beside the manifest: how often what failed was asked again
 TOGETHER = 0.05  # seconds between accounts of one batch
 
 
@@ -41,7 +42,7 @@ def settings(config: Config) -> Any:
         [task.identity(), task.settings.model_dump() if hasattr(task.settings, "model_dump") else task.settings]
         for task in chosen_tasks(config)
     ]
-    return {
+    made_of = {
         "tasks": tasks,
         "files": [
             hashlib.sha256(Path(one.file).read_bytes()).hexdigest() for one in own.own_tasks.values() if one.file
@@ -51,6 +52,28 @@ def settings(config: Config) -> Any:
         "seed": config.seed,
         "budget": own.budget.model_dump(),
     }
+    again = _attempts(config)
+    return made_of | ({"again": again} if again else {})
+
+
+def ask_again(pipeline: Pipeline) -> None:
+    """Have the next run ask what failed or was left. Its result is another: what is published stays as it is.
+
+    Raises:
+        UserError: every request has its answer.
+    """
+    done = pipeline.manifest("synthesize")
+    if done is None:
+        return  # whatever has no answer is asked anyway
+    if not sum(one["failed"] + one["left"] for one in done["figures"].values()):
+        raise UserError("nothing is to be asked again: no answer failed", "change a task or the seed for other answers")
+    (pipeline.root / "synthesize").write_json(AGAIN, _attempts(pipeline.config) + 1)
+
+
+def _attempts(config: Config) -> int:
+    """How often what failed was asked again."""
+    folder = Folder.open(config.run_dir, config.storage.key_source) / "synthesize"
+    return int(folder.read_json(AGAIN)) if folder.exists(AGAIN) else 0
 
 
 @dataclass
@@ -103,7 +126,13 @@ def _build(context: Context, task: Task) -> Job:
     shop = Shop(prepared, getattr(task.settings, "pool_encoder", None))
     model = requests.model_name(context.config.synthesize.engine)
     build = partial(requests.build, task=task, source=source, shop=shop, out=context.out, model=model)
-    count = sum(one["rows"] for one in cluster.work(units, build, num_cpus=0.5))
+    built = list(cluster.work(units, build, num_cpus=0.5))
+    count, unspoken = (sum(one[key] for one in built) for key in ("rows", "unspoken"))
+    if unspoken:
+        told = f"{task.name}: {unspoken} records are in languages that the task has no prompt in"
+        if not count:
+            raise UserError(told, f"it has: {', '.join(sorted(task.languages))}; see rejects/ in {context.out}")
+        console.warn(told)
     return Job(task, context.keep("completions") / task.name, count)
 
 
@@ -180,7 +209,11 @@ def _result(context: Context, job: Job) -> dict[str, Any]:
     # A job can end before the window is full.
     Breaker(job.task.name, own.max_failure_rate, 1).see(found["labels"] + found["rejects"], found["rejects"], why)
     money = cost(own.engine.prices, found["prompt_tokens"], found["completion_tokens"])
-    return {"requests": job.requests, **found, "money": money, "left": job.left, "now": dict(job.now)}
+    bad = job.store / "failed"  # of this run alone
+    if failed := sum(bad.rows(name) for name in bad.files(".parquet")):
+        console.warn(f"{job.task.name}: {failed} answers failed, see rejects/; `synthrec synthesize --again` asks them")
+    now = dict(job.now)
+    return {"requests": job.requests, **found, "failed": failed, "money": money, "left": job.left, "now": now}
 
 
 def _parse(context: Context, job: Job) -> tuple[dict[str, Any], Why]:
@@ -221,4 +254,4 @@ def _clear(folder: Folder, prefix: str) -> None:
             folder.fs.delete_file(f"{folder.path}/{name}")
 
 
-STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=4)
+STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=5)

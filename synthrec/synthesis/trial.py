@@ -54,12 +54,12 @@ def local(config: Config, prepared: Folder, count: int) -> None:
             result = verdict(tried.task, row)
             answer = row["error"] or row["text"] or _probabilities(row)
             console.rule(f"{_question(row)} · {row['id'][:8]}")
-            console.plain(_prompt(tried.task, row))
-            console.plain(f"→ {answer}")
+            console.say(_prompt(tried.task, row))
+            console.say(f"→ {answer}")
             if isinstance(result, Rejection):
-                console.plain(f"✗ refused: {result.reason} {result.detail}")
+                console.say(f"✗ refused: {result.reason} {result.detail}")
             else:
-                console.plain(f"✓ {result['label']}: {result['text']}")
+                console.say(f"✓ {result['label']}: {result['text']}")
 
 
 def dry_run(config: Config, prepared: Folder) -> list[Estimate]:
@@ -68,7 +68,7 @@ def dry_run(config: Config, prepared: Folder) -> list[Estimate]:
     for tried in _tried(config, prepared, SAMPLE, together=True):
         for row in {_question(row): row for row in reversed(tried.rows)}.values():
             console.rule(f"{_question(row)}: an example prompt")
-            console.plain(_prompt(tried.task, row))
+            console.say(_prompt(tried.task, row))
         if tried.rows:
             found.append(_estimate(config, prepared, tried, found))
     _print(config, found)

@@ -95,8 +95,13 @@ class Task:
         nothing = EMPTY.get(language, "N/A")
         return self.render(language, facet, {k: v if k in self.kept else nothing for k, v in fields.items()})
 
+    @property
+    def languages(self) -> set[str]:
+        """That it has prompts in."""
+        return {language for _, language in self.templates}
+
     def speaks(self, language: str) -> bool:
-        return any(one == language for _, one in self.templates)
+        return language in self.languages
 
     def made_of(self, language: str, facet: str) -> str:
         """Hash of all that shapes an answer beside the record and the model: enters every request's id."""
