@@ -29,7 +29,8 @@ ADMIN = "/v1/admin/"
 FULL = b"x-synthrec-full"  # on a 503: this replica has no place; other 503s have other causes
 ADMIN_SECONDS = 600.0  # to load and check a large bundle
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and content with the body's end: a string that is never closed is read once, not from each quote in it.
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 SECURE = [
     (b"x-content-type-options", b"nosniff"),
@@ -118,6 +119,9 @@ class Guard:
             if not _local(headers.get("host", "")):
                 # A page of another site whose name was made to point here (DNS rebinding) must not get in.
                 raise Problem(403, "without keys only loopback names are answered", "ask 127.0.0.1, or configure keys")
+            if (origin := headers.get("origin")) and origin.partition("://")[2] != headers.get("host"):
+                # Pages of other sites can post without a body unasked.
+                raise Problem(403, "without keys pages of other sites are not answered", "configure keys")
             return
         key = self._keys.holder(_presented(headers))
         if key is None:

@@ -81,6 +81,11 @@ def install(app: FastAPI) -> None:
     async def unfit(request: Request, error: FilterError) -> Response:
         return reply(Problem(422, error.problem, error.hint), _id(request))
 
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        """What it was goes on to the guard, which logs it."""
+        return reply(Problem(500, "an error of the service, which its log explains"), _id(request))
+
     @app.exception_handler(StoreError)
     async def no_store(request: Request, error: StoreError) -> Response:
         """Where it is and what ails it is for the log: other errors' words name files, too, and are not passed on."""

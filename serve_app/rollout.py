@@ -47,7 +47,8 @@ class Plan:
         return tuple(dict.fromkeys(one for one in (self.bundle, self.candidate) if one))
 
     def swapped(self, version: str) -> Plan:
-        return self if version == self.bundle else Plan(version, self.bundle)
+        """All get it. It ends a trial, its own, too."""
+        return Plan(version, self.previous if version == self.bundle else self.bundle)
 
     def trial(self, version: str, percent: float, shadow: bool) -> Plan:
         return replace(self, candidate=version, percent=0.0 if shadow else percent, shadow=shadow)

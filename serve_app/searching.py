@@ -47,19 +47,23 @@ async def search(service: Service, request: SearchRequest) -> Hits:
 
 async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hits:
     vector = await loaded.encode(request.query) if loaded.wants_vector(request.query, request.weight) else None
-    reranker = loaded.bundle.reranker if request.rerank and request.page == 1 else None
-    if request.rerank and loaded.bundle.reranker is None:
+    reranker = loaded.bundle.reranker
+    if request.rerank and reranker is None:
         raise absent("a reranker", "train one: add cross_encoder to train.models, and package again")
-    count = max(request.k, service.settings.rerank_depth) if reranker else request.k
-    offset = (request.page - 1) * request.k
+    first, last = (request.page - 1) * request.k, request.page * request.k
+    depth = max(request.k, service.settings.rerank_depth)  # the same for every page: none repeats another's
+
+    def found(start: int, count: int) -> list[Found]:
+        filters = request.filters.plain()
+        return loaded.index.search(request.query, vector, count, filters, request.weight, start, request.explain)
 
     def work() -> list[Hit]:
-        found = loaded.index.search(
-            request.query, vector, count, request.filters.plain(), request.weight, offset, request.explain
-        )
-        if reranker:
-            return _reranked(loaded, reranker, request, found)
-        return hits(loaded, found, request.query if request.explain else None)
+        if not request.rerank or reranker is None or first >= depth:
+            return hits(loaded, found(first, request.k), request.query if request.explain else None)
+        some = found(0, max(depth, last))
+        reranked = _reranked(loaded, reranker, request, some[:depth])
+        rest = hits(loaded, some[depth:], request.query if request.explain else None)
+        return [*reranked, *rest][first:last]
 
     return Hits(hits=await service.searched(work), bundle=loaded.version)
 
@@ -67,11 +71,9 @@ async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hi
 def _reranked(loaded: Loaded, reranker: CrossEncoder, request: SearchRequest, found: Sequence[Found]) -> list[Hit]:
     """The found as the cross-encoder orders them, by its scores."""
     rows = [loaded.index.product(one.product_id) for one in found]
-    order = reranker.rerank(request.query, [row["text"] for row in rows])[: request.k]
     made = []
-    for place, score in order:
-        one = found[place]
-        why = _why(loaded, one, request.query, reranked=True) if request.explain else None
+    for place, score in reranker.rerank(request.query, [row["text"] for row in rows]):
+        why = _why(loaded, found[place], request.query, reranked=True) if request.explain else None
         made.append(hit(rows[place], score, why))
     return made
 

@@ -10,9 +10,11 @@ import contextlib
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,12 +26,31 @@ from serve_app.rollout import NOTE, Arm, Comparison, Plan
 from synthrec.config import Serve
 from synthrec.errors import UserError
 from synthrec.privacy import Pseudonymiser, load_key
-from synthrec.stores import Store
+from synthrec.stores import Store, StoreError
 
 T = TypeVar("T")
 PSEUDONYM = re.compile("u_[0-9a-f]{16}")
 SHADOWS = 8  # answers on the side at once; more are skipped, so that a slow candidate harms nobody
 STALE_POLLS = 20  # looks at the store that may fail in a row before a replica calls itself not ready
+
+
+MOST_SECONDS = 60.0  # between two tries of a plan whose versions cannot be loaded
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A plan whose versions could not be loaded, and when to try again: opening a large bundle is dear."""
+
+    plan: Plan
+    error: UserError
+    wait: float
+    until: float
+
+    @classmethod
+    def again(cls, before: Failed | None, plan: Plan, error: UserError) -> Failed:
+        """Twice as long after each try in vain."""
+        wait = min(MOST_SECONDS, 2 * before.wait) if before and before.plan == plan else 1.0
+        return cls(plan, error, wait, time.monotonic() + wait)
 
 
 class Service:
@@ -62,70 +83,113 @@ class Service:
         self._encoding = ThreadPoolExecutor(1, "encode")  # one batch at a time: the next gathers meanwhile
         self._searching = ThreadPoolExecutor(min(2, cores), "search")
         self._storing = ThreadPoolExecutor(4, "store")
-        self._following = ThreadPoolExecutor(1, "follow")  # loads bundles and applies changes, in order
-        self._task: asyncio.Task[None] | None = None
-        self._failures = 0
+        self._following = ThreadPoolExecutor(1, "follow")  # applies changes and plans, in order
+        self._loading = ThreadPoolExecutor(1, "load")  # opens bundles, which takes minutes: changes do not wait for it
+        self._planning = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failures: Counter[str] = Counter()
+        self._failed: Failed | None = None
 
     async def start(self) -> None:
         """Load what the plan names; then follow the store until `stop`. Raises UserError where it cannot be served."""
-        await self._on(self._following, self._look)
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        await self._follow_plan()
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._polled("changes", self.follow)),
+            loop.create_task(self._polled("plan", self._follow_plan)),
+        ]
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        for pool in (self._encoding, self._searching, self._storing, self._following):
+                await task
+        for pool in (self._encoding, self._searching, self._storing, self._following, self._loading):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _follow(self) -> None:
+    async def _polled(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self.settings.poll_seconds)
             try:
-                await self._on(self._following, self._look)
-                self._failures = 0
+                await look()
+                self._failures[what] = 0
             except Exception as error:  # whatever it is: what is loaded answers on, and /readyz tells
-                self._failures += 1
+                self._failures[what] += 1
                 told = error.problem if isinstance(error, UserError) else repr(error)
-                log.error("cannot follow the store", extra={"facts": {"why": told, "times": self._failures}})
+                facts = {"what": what, "why": told, "times": self._failures[what]}
+                log.error("cannot follow the store", extra={"facts": facts})
 
-    def _look(self) -> None:
-        """Do what the store says: apply changed products, load and drop versions."""
-        for one in self._loaded.values():  # first: a version that will not load holds up no product
+    async def follow(self) -> None:
+        """Apply now what has changed in the store, as after a write: whoever wrote here finds it here."""
+        await self._on(self._following, self._apply)
+
+    def _apply(self) -> None:
+        for one in self._loaded.values():
             one.follow(self.store)
-        noted = self.store.noted(NOTE)
-        plan = Plan.read(noted) if noted else self.plan
-        self._prepare(plan)
-        if plan != self.plan:
-            self._arms, self.comparison = {}, Comparison()
-            log.info("rollout", extra={"facts": plan.row()})
-        self.plan = plan  # one assignment: a request sees the old plan or the new one
-        self._loaded = {version: one for version, one in self._loaded.items() if version in plan.versions}
         self.metrics.catalogue(self.current.index.size, self.current.index.revision)
-        self.metrics.bundles({"bundle": plan.bundle} | ({"candidate": plan.candidate} if plan.candidate else {}))
 
-    def _prepare(self, plan: Plan) -> None:
-        """Load, beside what answers, what a plan needs: opened, warmed, checked and up to date."""
+    async def _follow_plan(self) -> None:
+        """Load what the store's plan names, and serve by it."""
+        async with self._planning:
+            plan = await self.stored(self._noted)
+            if plan == self.plan and self._loaded:
+                return
+            if self._failed is not None and self._failed.plan == plan and time.monotonic() < self._failed.until:
+                raise self._failed.error
+            try:
+                made = await self._on(self._loading, lambda: self._load(plan))
+            except UserError as error:
+                self._failed = Failed.again(self._failed, plan, error)
+                raise
+            await self._on(self._following, lambda: self._take(plan, made))
+
+    async def adopt(self, change: Callable[[Plan], Plan]) -> None:
+        """Make of everybody's plan another, once what it needs is loaded and checked here.
+
+        Args:
+            change: of the plan as the store has it now, whatever this replica has seen of it. Raises Problem to refuse.
+
+        Raises:
+            Problem: 409 where a version cannot be served.
+        """
+        async with self._planning:
+            plan = change(await self.stored(self._noted))
+            try:
+                made = await self._on(self._loading, lambda: self._load(plan))
+            except StoreError:
+                raise
+            except UserError as error:
+                raise Problem(409, error.problem, error.hint) from None
+            await self.stored(lambda: self.store.note(NOTE, plan.row()))
+            await self._on(self._following, lambda: self._take(plan, made))
+
+    def _noted(self) -> Plan:
+        noted = self.store.noted(NOTE)
+        return Plan.read(noted) if noted else self.plan
+
+    def _load(self, plan: Plan) -> dict[str, Loaded]:
+        """What a plan needs and is not loaded yet, beside what answers: opened, warmed, checked and up to date."""
+        made = {}
         for version in plan.versions:
             if version not in self._loaded:
                 remote = self._remote(version) if self._remote else None
-                made = load(self.root / version, self.settings, self._encoding, remote)
-                made.follow(self.store)
-                self._loaded = {**self._loaded, version: made}
+                made[version] = load(self.root / version, self.settings, self._encoding, remote)
+                made[version].follow(self.store)
+        return made
 
-    async def follow(self) -> None:
-        """Do now what the store says, as after a write: whoever wrote here finds it here."""
-        await self._on(self._following, self._look)
-
-    async def adopt(self, plan: Plan) -> None:
-        """Make a plan everybody's, once what it needs is loaded and checked here. Raises Problem 409 where it fails."""
-        try:
-            await self._on(self._following, lambda: self._prepare(plan))
-        except UserError as error:
-            raise Problem(409, error.problem, error.hint) from None
-        await self.stored(lambda: self.store.note(NOTE, plan.row()))
-        await self.follow()
+    def _take(self, plan: Plan, made: dict[str, Loaded]) -> None:
+        """Serve by a plan, whose versions are loaded; what it does not name is dropped."""
+        for one in made.values():
+            one.follow(self.store)  # what came while the last ones were opened
+        if plan != self.plan:
+            self._arms, self.comparison = {}, Comparison()
+            log.info("rollout", extra={"facts": plan.row()})
+        self._loaded = {**self._loaded, **made}
+        self.plan = plan  # one assignment: a request sees the old plan or the new one
+        self._loaded = {version: one for version, one in self._loaded.items() if version in plan.versions}
+        self._failed = None
+        self.metrics.catalogue(self.current.index.size, self.current.index.revision)
+        self.metrics.bundles({"bundle": plan.bundle} | ({"candidate": plan.candidate} if plan.candidate else {}))
 
     @property
     def current(self) -> Loaded:
@@ -140,7 +204,7 @@ class Service:
         return self._arms
 
     def ready(self) -> bool:
-        return self.plan.bundle in self._loaded and self._failures < STALE_POLLS
+        return self.plan.bundle in self._loaded and max(self._failures.values(), default=0) < STALE_POLLS
 
     @asynccontextmanager
     async def answering(self, shopper: str | None = None) -> AsyncIterator[Loaded]:

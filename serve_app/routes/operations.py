@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from serve_app.logs import FACTS, log
 from serve_app.problems import Problem, busy
+from serve_app.rollout import Plan
 from serve_app.routes.common import Serving, problems
 from serve_app.schemas import operations as shown
 from serve_app.schemas.shoppers import ForgetRequest, Forgotten
@@ -60,24 +61,30 @@ async def swap(request: shown.SwapRequest, service: Serving) -> shown.Rollout:
     It is loaded beside the one that serves, warmed and checked; if that fails nothing changes (409). The other
     replicas follow within seconds.
     """
-    plan = service.plan
-    whole = request.percent == 100 and not request.shadow
-    if not whole and request.version == plan.bundle:
-        raise Problem(409, f"{request.version} is what everybody gets already", "try another version")
-    _note(service, "swap", **request.model_dump())
-    plan = plan.swapped(request.version) if whole else plan.trial(request.version, request.percent, request.shadow)
-    await service.adopt(plan)
+
+    def change(plan: Plan) -> Plan:
+        whole = request.percent == 100 and not request.shadow
+        if not whole and request.version == plan.bundle:
+            raise Problem(409, f"{request.version} is what everybody gets already", "try another version")
+        _note(service, "swap", **request.model_dump())
+        return plan.swapped(request.version) if whole else plan.trial(request.version, request.percent, request.shadow)
+
+    await service.adopt(change)
     return shown.Rollout(**service.plan.row())
 
 
 @admin.post("/rollback")
 async def rollback(service: Serving) -> shown.Rollout:
     """End the trial; where there is none, serve the version before."""
-    plan = service.plan.back()
-    if plan is None:
-        raise Problem(409, "there is no version to go back to", "POST /v1/admin/bundle names one")
-    _note(service, "rollback", to=plan.bundle)
-    await service.adopt(plan)
+
+    def change(plan: Plan) -> Plan:
+        before = plan.back()
+        if before is None:
+            raise Problem(409, "there is no version to go back to", "POST /v1/admin/bundle names one")
+        _note(service, "rollback", to=before.bundle)
+        return before
+
+    await service.adopt(change)
     return shown.Rollout(**service.plan.row())
 
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from synthrec.retrieval import filters as retrieval
+from synthrec.sources.cleaning import clean
+
+
+def cleaned(text: str) -> str:
+    """As the catalogue is: full-width letters, markup and odd spaces are no other words."""
+    if not (told := clean(text)):
+        raise ValueError("nothing is left of it without markup and invisible characters")
+    return told
+
 
 Count = Annotated[int, Field(ge=1, le=100, description="how many to return")]
 Id = Annotated[str, Field(min_length=1, max_length=512)]
@@ -19,8 +28,12 @@ UserId = Annotated[
         examples=["shopper-2041"],
     ),
 ]
-Query = Annotated[str, Field(min_length=1, max_length=512, examples=["something to keep soup hot on a hike"])]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
+Query = Annotated[
+    str,
+    Field(min_length=1, max_length=512, examples=["something to keep soup hot on a hike"]),
+    AfterValidator(cleaned),
+]
+Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(cleaned)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

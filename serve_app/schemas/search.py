@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from serve_app.schemas.common import Count, Filters, Hits, Id, Query, Request, Share, UserId
+from serve_app.schemas.common import Count, Filters, Hits, Id, Query, Request, Share, UserId, cleaned
 
 
 class SearchRequest(Request):
@@ -17,7 +17,7 @@ class SearchRequest(Request):
     weight: Annotated[
         Share | None, Field(description="of meaning over words; null: as tuned for the query's language")
     ] = None
-    rerank: Annotated[bool, Field(description="have the bundle's cross-encoder order the first page")] = False
+    rerank: Annotated[bool, Field(description="have a cross-encoder order the first hits")] = False
     explain: Annotated[bool, Field(description="say for each hit why it is there")] = False
     user_id: Annotated[UserId | None, Field(description="keeps a shopper with one version in an A/B test")] = None
 
@@ -39,7 +39,11 @@ class SimilarRequest(Request):
 
 
 class TextRequest(Request):
-    text: Annotated[str, Field(min_length=1, max_length=4096, examples=["The lid leaks, but it keeps tea hot."])]
+    text: Annotated[
+        str,
+        Field(min_length=1, max_length=4096, examples=["The lid leaks, but it keeps tea hot."]),
+        AfterValidator(cleaned),
+    ]
 
 
 class LabelScores(BaseModel):
@@ -54,7 +58,7 @@ class Labels(BaseModel):
 
 class ReplyRequest(Request):
     turns: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=2048)]],
+        list[Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(cleaned)]],
         Field(
             min_length=1,
             max_length=50,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, model_validator
 
 from serve_app.schemas.common import Count, Filters, Hit, Hits, Id, Query, Request, Share, UserId
 
@@ -72,12 +72,22 @@ class Brands(BaseModel):
     bundle: str
 
 
+def _been(at: datetime | None) -> datetime | None:
+    """Clocks differ; but who is a day ahead would be the shopper's latest for as long."""
+    try:
+        if at is not None and at.astimezone(UTC) > datetime.now(UTC) + timedelta(days=1):
+            raise ValueError("that is yet to come")
+    except OverflowError:
+        raise ValueError("no such time in UTC") from None
+    return at
+
+
 class Event(Request):
     event_id: Annotated[Id, Field(description="the sender's own; one that is sent twice counts once")]
     user_id: UserId
     product_id: Id
     kind: Kind
-    at: Annotated[AwareDatetime | None, Field(description="null: now")] = None
+    at: Annotated[AwareDatetime | None, Field(description="null: now"), AfterValidator(_been)] = None
 
 
 class EventsRequest(Request):

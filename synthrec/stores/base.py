@@ -61,9 +61,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def micros(event: Event) -> int:
-    """When it was, in microseconds since 1970. Raises StoreError where the time has no zone."""
+    """When it was, in microseconds since 1970. Raises StoreError for a time without zone or beyond UTC."""
     if event.at.tzinfo is None:
         raise StoreError(f"event {event.event_id}: its time {event.at} has no zone", "give one, as in 09:30:00Z")
+    try:
+        event.at.astimezone(UTC)
+    except OverflowError:
+        raise StoreError(f"event {event.event_id}: its time {event.at} is none in UTC", "give another") from None
     return (event.at - _EPOCH) // timedelta(microseconds=1)
 
 
