@@ -32,7 +32,7 @@ def data(tmp_path):
     lines = []
     for n in range(6):
         turns = [ASKED[n], SAID[n], f"{ASKED[(n + 1) % 6]} 呢"]
-        replies = [f"别 的 第 {i} 句 话" for i in range(9)] + [SAID[(n + 1) % 6]]
+        replies = [f"别 的 第 {i} 句 话" for i in range(9)] + [f"{SAID[(n + 1) % 6]} 呀"]
         lines += ["\t".join([str(int(i == 9)), *turns, reply]) for i, reply in enumerate(replies)]
     (tmp_path / "test.tsv").write_text("\n".join(lines), encoding="utf-8")
     return tmp_path

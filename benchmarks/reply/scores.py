@@ -55,9 +55,11 @@ def pairs(text: str) -> set[str]:
 def past(exchanges: Exchanges, case: Case) -> Values:
     """A reply is good if it is like what agents said where something like it was asked.
 
-    Mean likeness to the replies of near questions of other dialogues, by how near; an array over the candidates.
+    Mean likeness to the replies of near questions of other dialogues, by how near; an array over the candidates. No
+    candidate is among those replies: of known cases the wrong ones would be, and be like themselves.
     """
-    near = [(score, one) for score, one in exchanges.near(case.turns[-1], case.context)[:NEAR] if score > 0]
+    found = exchanges.near(case.turns[-1], case.context)
+    near = [(score, one) for score, one in found if score > 0 and one.answered not in case.replies][:NEAR]
     total = sum(score for score, _ in near) or 1.0
     return np.array([sum(score * shared(reply, one.answered) for score, one in near) / total for reply in case.replies])
 
