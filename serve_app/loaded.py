@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +65,12 @@ class Loaded:
     def filters_viewed(self) -> bool:
         """Whether the recommender was judged without what a shopper had taken already."""
         return bool((self.bundle.manifest.get("recommender") or {}).get("filter_viewed", True))
+
+    @property
+    def events(self) -> Collection[str]:
+        """The kinds that the recommender has learnt from."""
+        told: Collection[str] = (self.bundle.manifest.get("recommender") or {}).get("events") or ()
+        return told or ("view", "cart", "purchase")
 
     def wants_vector(self, query: str, weight: float | None) -> bool:
         """Whether meaning counts at all: where words alone do, encoding would be for nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -33,11 +34,12 @@ SAMPLE = 1_000  # products that the spread of likeness is estimated from
 
 
 async def recommend(service: Service, request: RecommendRequest) -> Recommended:
-    shopper, _, taken = await known(service, request)
+    shopper, events, taken = await known(service, request)
     async with service.answering(shopper) as loaded:
-        recent = _recent(loaded, taken)
+        steps = _steps(loaded, events, request.history) or taken
+        recent = _recent(loaded, steps)
         popular = await service.stored(lambda: service.store.popular(POPULAR)) if recent is None else []
-        return await service.searched(lambda: _recommended(loaded, taken, recent, popular, request))
+        return await service.searched(lambda: _recommended(loaded, taken, steps, recent, popular, request))
 
 
 async def known(
@@ -49,9 +51,16 @@ async def known(
     return shopper, events, [event.product_id for event in events] + request.history
 
 
+def _steps(loaded: Loaded, events: Sequence[Event], history: Sequence[str]) -> list[str]:
+    """A shopper's steps, like those that the recommender learnt from: of its kinds, and once what comes twice running."""
+    products = [event.product_id for event in events if event.kind in loaded.events]
+    return [product for product, _ in groupby([*products, *history])]
+
+
 def _recommended(
     loaded: Loaded,
     taken: Sequence[str],
+    steps: Sequence[str],
     recent: Vector | None,
     popular: Sequence[tuple[str, float]],
     request: RecommendRequest,
@@ -62,27 +71,27 @@ def _recommended(
     if recent is None:
         ranked, basis = _popular(loaded, popular, filters, count)
     else:
-        ranked, basis = _ranked(loaded, taken, recent, filters, count)
+        ranked, basis = _ranked(loaded, steps, recent, filters, count)
     if request.diversity:
         ranked = _diverse(loaded, ranked, request.k, request.diversity)
     return Recommended(hits=hits(loaded, ranked[: request.k]), basis=basis, bundle=loaded.version)
 
 
 def _ranked(
-    loaded: Loaded, taken: Sequence[str], vector: Vector, filters: Filters, count: int
+    loaded: Loaded, steps: Sequence[str], vector: Vector, filters: Filters, count: int
 ) -> tuple[list[Ranked], Basis]:
     alike = [Ranked(one.product_id, one.score) for one in loaded.index.search("", vector, count, filters, 1.0)]
     recommender = loaded.recommender
-    known = [place for product in taken if (place := loaded.places.get(product)) is not None]
+    known = [place for product in steps if (place := loaded.places.get(product)) is not None]
     scores = recommender.scores(np.array(known)) if recommender is not None and known else None
     if scores is None:
         return alike, "text"
     return _merged(loaded, scores, vector, alike, filters, count), "model"
 
 
-def _recent(loaded: Loaded, taken: Sequence[str]) -> Vector | None:
+def _recent(loaded: Loaded, steps: Sequence[str]) -> Vector | None:
     """(width,): the last known products taken, by their texts; None where none is known."""
-    vectors = loaded.of_products(taken)[-RECENT:]
+    vectors = loaded.of_products(steps)[-RECENT:]
     if not len(vectors):
         return None
     return mean(vectors * (0.5 ** np.arange(len(vectors))[::-1, None]).astype(np.float32))

@@ -107,6 +107,43 @@ def test_the_cross_encoder_orders_the_first_page_by_its_own_scores(api, folder):
     assert [hit["product_id"] for hit in hits] == expected
 
 
+def test_reranked_pages_neither_repeat_nor_lose_a_product(api):
+    whole = ids(ask(api, "/v1/search", query="frying pan", k=30))
+    pages = [ask(api, "/v1/search", query="frying pan", k=5, page=page, rerank=True)["hits"] for page in range(1, 7)]
+    shown = [hit["product_id"] for page in pages for hit in page]
+    assert sorted(shown) == sorted(whole)
+    assert sorted(shown[:20]) == sorted(whole[:20])  # so many are reordered among themselves
+    assert shown[:20] != whole[:20]
+    assert shown[20:] == whole[20:]
+    # A page that begins among them and ends beyond.
+    third = ids(ask(api, "/v1/search", query="frying pan", k=8, page=3, rerank=True))
+    assert third == shown[16:24]
+
+
+def test_queries_and_filters_are_cleaned_as_the_catalogue_is(api):
+    wide = ask(api, "/v1/search", query="ｆｒｙｉｎｇ　<b>ｐａｎ</b>", k=5)["hits"]
+    assert wide == ask(api, "/v1/search", query="frying pan", k=5)["hits"]
+    category = next(hit["category"] for hit in wide if hit["category"])
+    spaced = {"category": [f"\u3000{category.replace(' ', '  ')}\u200b"]}
+    assert ids(ask(api, "/v1/search", query="pan", filters=spaced)) == ids(
+        ask(api, "/v1/search", query="pan", filters={"category": [category]})
+    )
+    assert api.post("/v1/search", json={"query": "<br>"}).status_code == 422
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2999-01-01T00:00:00Z"])
+def test_an_event_at_a_time_that_cannot_be_is_refused(api, at):
+    event = {"event_id": at, "user_id": "timeless", "product_id": "KIT01", "kind": "view", "at": at}
+    assert api.post("/v1/events", json={"events": [event]}).status_code == 422
+    assert ask(api, "/v1/recommend", user_id="timeless")["hits"]
+
+
+def test_pages_of_other_sites_change_nothing(api):
+    """A browser sends a POST without a body unasked, and says from where."""
+    for origin, status in (("https://evil.example", 403), ("null", 403), (str(api.base_url).rstrip("/"), 409)):
+        assert api.post("/v1/admin/rollback", headers={"origin": origin}).status_code == status, origin
+
+
 def test_a_batch_answers_as_each_would_alone(api):
     searches = [{"query": query, "k": 5} for query in ("pan", "knife", "锅")]
     together = ask(api, "/v1/search/batch", searches=searches)["replies"]

@@ -13,6 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from tiny_models import bert
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import PreTrainedTokenizerFast
 
 from synthrec.errors import UserError
 from synthrec.recommenders.bi_encoder import BiEncoder, Contrast, Objective, info_nce
@@ -185,6 +189,17 @@ def test_a_batch_of_one_product_teaches_nothing_and_breaks_nothing():
     assert not vectors.grad.any()
 
 
+def test_what_answers_the_same_words_is_no_negative():
+    """Two products, one query written for both: a perfect encoder has nothing to learn from them."""
+    queries = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    groups, asked = torch.tensor([1, 2, 3]), torch.tensor([7, 7, 8])
+    assert float(info_nce(queries, queries, groups, groups, 0.01)) > 0.4
+    assert float(info_nce(queries, queries, groups, groups, 0.01, asked=(asked, asked))) == pytest.approx(0, abs=1e-6)
+    # A hard negative answers nobody's words: it stays one, however alike.
+    offered, every, hard = torch.cat([queries, queries[:1]]), torch.tensor([1, 2, 3, 4]), torch.tensor([7, 7, 8, -1])
+    assert float(info_nce(queries, offered, groups, every, 0.01, asked=(asked, hard))) > 0.4
+
+
 def test_autocast_does_not_blur_the_loss():
     dice = np.random.default_rng(1)
     queries, products = (torch.tensor(unit(dice, 6, 32), dtype=torch.float32) for _ in range(2))
@@ -281,6 +296,24 @@ def test_unknown_characters_become_tokens_once(extended):
     first, second = encoder.encode(["红色水壶", "航空箱"])
     assert np.isfinite(first).all()
     assert first @ second < 0.99, "the characters tell texts apart before any training"
+
+
+@pytest.mark.parametrize("unknown", [None, "<|end|>"])
+def test_a_tokenizer_of_bytes_reads_every_character_and_gets_none(unknown, tmp_path):
+    """None stands in its vocabulary as such; to add them would cut up what it has learnt to read together."""
+    bert(tmp_path, TEXTS)
+    bytewise = Tokenizer(BPE())
+    bytewise.pre_tokenizer, bytewise.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    trainer = BpeTrainer(
+        vocab_size=400, special_tokens=["<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    bytewise.train_from_iterator(CHINESE * 3, trainer)
+    marks = {"pad_token": "<|end|>", "eos_token": "<|end|>"} | ({"unk_token": unknown} if unknown else {})
+    PreTrainedTokenizerFast(tokenizer_object=bytewise, **marks).save_pretrained(tmp_path)
+    encoder = BiEncoder.load(str(tmp_path))
+    before = encoder.tokenizer(CHINESE).input_ids
+    assert encoder.extend_vocabulary(CHINESE) == 0
+    assert encoder.tokenizer(CHINESE).input_ids == before
 
 
 def test_known_texts_keep_their_vectors(encoder, extended):

@@ -67,6 +67,13 @@ def send(client, route, body, key):
     check(client.request(method, path, content=body if method == "post" else None, headers=headers))
 
 
+def test_a_string_that_is_never_closed_is_read_once(service):
+    """A megabyte of escaped quotes: read from each of them anew it would take an hour, and nobody else an answer."""
+    body = b'{"query":' + b"[" * 17 + b'"' + b'\\"' * 450_000
+    reply = service.post("/v1/search", content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 400
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(route=st.sampled_from(ROUTES), body=BODIES)
 def test_random_requests(service, route, body):

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from serve_app import keys
-from serve_app.rollout import Plan, bucket
+from serve_app import keys, service
+from serve_app.rollout import NOTE, Plan, bucket
+from synthrec import stores
 from synthrec.cli import app
 from synthrec.client import ApiError, Client
 from synthrec.recommenders.bi_encoder import BiEncoder
@@ -182,6 +183,23 @@ def test_another_replica_follows(api, root, held, tmp_path, shop):
             time.sleep(0.05)
 
 
+def test_a_replica_that_cannot_load_the_plan_keeps_taking_products(api, root, tmp_path, shop, monkeypatch):
+    """As where a version is on the other node's disk alone. It tries again, but not at every look."""
+    tried, load = [], service.load
+
+    def counted(*given):
+        tried.append(given)
+        return load(*given)
+
+    monkeypatch.setattr(service, "load", counted)
+    stores.open(f"sqlite:///{tmp_path}/store.sqlite").note(NOTE, Plan("elsewhere", "one").row())
+    time.sleep(1.5)  # some thirty looks
+    assert 1 <= len(tried) <= 2
+    assert shop.upsert([{"product_id": "NEW8", "title": "Zorblax whisk"}]).upserted == 1
+    assert shop.search("zorblax whisk", k=1).hits[0].product_id == "NEW8"
+    assert shop.rollback().bundle == "one"  # of the plan in the store, which this replica never came to
+
+
 def test_what_administrators_do_is_on_record(shop, held, tmp_path):
     shop.swap("two")
     shop.forget("anna")
@@ -285,6 +303,10 @@ def test_assignment_is_stable_and_grows_with_the_share(shopper, percent, version
 def test_assignment_keeps_its_share():
     taken = [bucket("two", f"u{number}") < 10 for number in range(20_000)]
     assert 0.09 < sum(taken) / len(taken) < 0.11
+
+
+def test_a_swap_to_what_serves_already_ends_its_trial():
+    assert Plan("b", "a").trial("c", 10, shadow=False).swapped("b") == Plan("b", "a")
 
 
 def test_a_rollback_ends_a_trial_first_and_then_goes_back():

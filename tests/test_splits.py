@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthrec.evaluation.splits import leave_one_out, temporal
+from synthrec.evaluation.splits import leave_one_out, reachable, temporal
 
 shops = st.lists(st.lists(st.integers(0, 30), min_size=0, max_size=9), min_size=1, max_size=12)
 
@@ -26,6 +26,17 @@ def test_leave_one_out_by_hand():
     assert split.validation.users.tolist() == split.test.users.tolist() == [0, 2]
     assert (lists(split.validation.histories), lists(split.validation.targets)) == ([[1, 2], [7]], [[3], [8]])
     assert (lists(split.test.histories), lists(split.test.targets)) == ([[1, 2, 3], [7, 8]], [[4], [9]])
+
+
+@given(shops)
+@settings(deadline=None)
+def test_what_a_filter_of_the_viewed_would_hide_is_no_target(rows):
+    cases = leave_one_out(arrays(rows)).test
+    kept = reachable(cases)
+    wanted = [i for i, (old, new) in enumerate(zip(cases.histories, cases.targets, strict=True)) if new[0] not in old]
+    assert kept.users.tolist() == [cases.users[i] for i in wanted]
+    assert lists(kept.histories) == [cases.histories[i].tolist() for i in wanted]
+    assert lists(kept.targets) == [cases.targets[i].tolist() for i in wanted]
 
 
 @given(shops)

@@ -21,14 +21,16 @@ export async function call(path, body, signal) {
   return told;
 }
 
-// The newest of several questions: an older one's answer, if it comes late, is dropped.
+// The newest of several questions: an older one's answer, if it comes late, is dropped; `stop` drops the newest, too.
 export function newest() {
   let running;
-  return (path, body) => {
+  const ask = (path, body) => {
     running?.abort();
     running = new AbortController();
     return call(path, body, running.signal);
   };
+  ask.stop = () => running?.abort();
+  return ask;
 }
 
 const problem = document.getElementById("problem");

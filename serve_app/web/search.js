@@ -20,6 +20,8 @@ function filters() {
 async function search() {
   const query = $("query").value.trim();
   if (!query) {
+    ask.stop();
+    askBefore.stop();
     $("results").replaceChildren();
     $("told").textContent = "";
     return;

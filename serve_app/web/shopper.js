@@ -6,6 +6,7 @@ import { events } from "./search.js";
 import { say } from "./words.js";
 
 const ask = newest();
+const askProfile = newest();
 let before = null; // what was recommended before the last click
 
 const someone = () => `visitor-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
@@ -18,7 +19,18 @@ function remember() {
   $("users").replaceChildren(...kept.map((value) => el("option", { value })));
 }
 
-const recommended = () => ask("/v1/recommend", { user_id: user(), k: 8 });
+const wanted = () => ["/v1/recommend", { user_id: user(), k: 8 }];
+
+// In words; of whoever has done nothing yet there is nothing to say.
+async function profile() {
+  if (!user()) return "";
+  try {
+    return (await askProfile("/v1/profile", { user_id: user() })).words;
+  } catch (error) {
+    if (error.status === 404) return "";
+    throw error;
+  }
+}
 
 function column(heading, told) {
   const made = list(heading, told.hits, (one) => ({ more: events(one) }));
@@ -28,16 +40,17 @@ function column(heading, told) {
 
 async function show() {
   remember();
-  const now = await recommended();
+  $("profile").textContent = "";
+  const now = await ask(...wanted());
   $("recommended").replaceChildren(...(before ? [column(say("recommendedBefore"), before)] : []), column(say("recommendedNow"), now));
-  $("profile").textContent = user() ? (await call("/v1/profile", { user_id: user() })).words : "";
+  $("profile").textContent = await profile();
   return now;
 }
 
 // A shopper viewed or bought a product, here or on the search page: recommendations know it at once.
 export async function happened(one, kind) {
   if (!user()) $("user").value = someone();
-  before = await recommended();
+  before = await call(...wanted()).catch(() => null); // not dropped for a newer question: the click would be lost
   await call("/v1/events", { events: [{ event_id: crypto.randomUUID(), user_id: user(), product_id: one.product_id, kind }] });
   $("clicked").replaceChildren(`${say("lastClick")}: ${say(kind === "view" ? "view" : "buy")} — ${one.title} (${user()})`);
   await show();

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from synthrec.recommenders.base import Cases, Items
 
-__all__ = ["Cases", "Items", "Split", "leave_one_out", "temporal"]
+__all__ = ["Cases", "Items", "Split", "leave_one_out", "random_split", "reachable", "temporal"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,16 @@ def temporal(sequences: Sequence[Items], times: Sequence[NDArray[np.float64]], s
 
     train = [s[: np.searchsorted(t, first, side="right")] for _, (s, t) in rows]
     return Split(train, cases(first, second), cases(second, np.inf))
+
+
+def reachable(cases: Cases) -> Cases:
+    """Without targets that stand in their own history, and without cases that have no other.
+
+    Where what was taken is never recommended again, nothing could find them.
+    """
+    targets = [np.setdiff1d(one, history) for one, history in zip(cases.targets, cases.histories, strict=True)]
+    kept = [i for i, one in enumerate(targets) if len(one)]
+    return Cases(cases.users[kept], [cases.histories[i] for i in kept], [targets[i] for i in kept])
 
 
 def random_split(sequences: Sequence[Items], shares: tuple[float, float], seed: int) -> Split:

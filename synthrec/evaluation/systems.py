@@ -17,6 +17,7 @@ from synthrec.sources.cleaning import clean, language
 K1 = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0)
 B = (0.0, 0.3, 0.6, 0.75, 0.9)
 WEIGHTS = tuple(i / 20 for i in range(21))
+FEWEST = 5  # queries of a language that can tell weights apart at all; fewer seem certain whenever they agree
 DEPTH = 100
 CHUNK = 512  # queries ranked at once: bounds the memory of the score matrix
 
@@ -100,8 +101,8 @@ def tune_weights(
 
 def _nearest_the_middle(values: metrics.Values) -> float:
     values = values[:, ~np.isnan(values[0])]  # a query with nothing to find tells nothing
-    if not values.size:
+    if values.shape[1] < FEWEST:
         return 0.5
     lost = values[values.mean(1).argmax()] - values
-    fits = lost.mean(1) <= lost.std(1) / np.sqrt(lost.shape[1]) + 1e-9
+    fits = lost.mean(1) <= lost.std(1, ddof=1) / np.sqrt(lost.shape[1]) + 1e-9
     return min((weight for weight, fit in zip(WEIGHTS, fits, strict=True) if fit), key=lambda weight: abs(weight - 0.5))

@@ -96,10 +96,9 @@ class BiEncoder(nn.Module):
             least: add characters that occur at least so often.
         """
         counts = Counter(c for text in texts for c in HAN.findall(text))
+        # Asked and not looked up: tokenizers of bytes read every character, though none stands in their vocabulary.
         unknown = self.tokenizer.unk_token_id
-        missing = [
-            c for c, n in sorted(counts.items()) if n >= least and self.tokenizer.convert_tokens_to_ids(c) == unknown
-        ]
+        missing = [c for c, n in sorted(counts.items()) if n >= least and unknown in self._tokens(c)]
         if not missing:
             return 0
         self.tokenizer.add_tokens(missing)
@@ -169,8 +168,11 @@ class BiEncoder(nn.Module):
 
     def unknown(self, text: str) -> float:
         """Share of the text's tokens that the tokenizer does not know; 1 where it has none."""
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        ids = self._tokens(text)
         return sum(one == self.tokenizer.unk_token_id for one in ids) / len(ids) if ids else 1.0
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     @property
     def width(self) -> int:
@@ -191,11 +193,13 @@ class BiEncoder(nn.Module):
         both = self((batch["query"], self.query_tokens), ([*batch["product"], *hard], self.product_tokens))
         queries, products = both.split([count, count + len(hard)])
         ids = [*batch["group"], *(group for row in batch.get("negative_groups", ()) for group in row)]
-        groups = torch.tensor([_group_number(one) for one in ids], device=queries.device)
-        all_products, all_groups = gather(products), gather(groups)
+        groups = torch.tensor([_number(one) for one in ids], device=queries.device)
+        asked = torch.tensor([_number(one) for one in batch["query"]] + [-1] * len(hard), device=queries.device)
+        all_products, all_groups, all_asked = gather(products), gather(groups), gather(asked)
 
         def contrast(some: Tensor, others: Tensor) -> Tensor:
-            return info_nce(some, others, groups[:count], all_groups, how.temperature, how.false_negatives)
+            alike = asked[:count], all_asked
+            return info_nce(some, others, groups[:count], all_groups, how.temperature, how.false_negatives, alike)
 
         value = matryoshka(contrast, queries, all_products, (*how.matryoshka, products.shape[1]))
         return value + how.distil * _margins(queries, products, batch["teacher"]) if how.distil else value
@@ -250,6 +254,7 @@ def info_nce(
     all_groups: Tensor,
     temperature: float,
     share: float | None = None,
+    asked: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Cross-entropy of each query's own product against all others that are not of its group.
 
@@ -258,11 +263,15 @@ def info_nce(
         groups: (b,) and all_groups: (n,) numbers of the products. A query's own product is the first of its group:
             pairs of one product hold its whole text or, with the title for a query, the rest of it; any is right.
         share: negatives above this share of the own product's score are left out, see `losses.false_negatives`.
+        asked: (b,) numbers of the queries' texts and (n,) of those that each product is in the batch for: what answers
+            the same words is no negative. A hard negative is there for none, -1.
     """
     with torch.autocast(queries.device.type, enabled=False):  # a small temperature enlarges bfloat16's rounding
         logits = queries.float() @ products.float().T / temperature
     same = groups[:, None] == all_groups[None, :]
     own = same.int().argmax(1)
+    if asked is not None:
+        same = same | (asked[0][:, None] == asked[1][None, :])
     hidden = same & ~nn.functional.one_hot(own, len(all_groups)).bool()
     if share is not None:
         hidden |= false_negatives(logits.detach(), own, share)
@@ -282,8 +291,8 @@ def _margins(queries: Tensor, products: Tensor, teacher: list[list[float]]) -> T
     return margin_mse((queries * own).sum(1, keepdim=True), scores, wanted[:, :1], wanted[:, 1:])
 
 
-def _group_number(group: str) -> int:
-    """A 63-bit number of an id, the same in every process."""
+def _number(text: str) -> int:
+    """A 63-bit number of an id or a query, the same in every process."""
     import hashlib
 
-    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "big") >> 1
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--)>", re.DOTALL)
 SPACES = re.compile(r"\s+")
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+LANGUAGES = ("en", "zh")  # that `language` tells apart
 LETTERS = re.compile(r"[^\W\d_]")
 # Full-width letters, digits and ASCII signs read as their plain forms; Chinese punctuation stays Chinese.
 WIDTH = {c: c - 0xFEE0 for c in range(0xFF10, 0xFF5B) if chr(c - 0xFEE0).isalnum()} | {0x3000: 0x20, 0xFF20: 0x40}

@@ -20,7 +20,7 @@ from synthrec.evaluation.systems import Ranked
 from synthrec.pipeline import Context, Stage
 from synthrec.retrieval.bm25 import BM25
 from synthrec.sources import readers
-from synthrec.sources.cleaning import language
+from synthrec.sources.cleaning import LANGUAGES
 
 MEASURES: dict[str, Callable[[Ranked], metrics.Values]] = {
     "ndcg@10": lambda r: metrics.ndcg(r.ranking, r.gains, 10),
@@ -111,13 +111,13 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
     index = BM25.build(texts, **bm25)
     split = len(tune)
     ranked: dict[str, tuple[Ranked, Ranked]] = {}
-    weights: dict[str, dict[str, float]] = {"BM25": dict.fromkeys({language(q) for q in asked}, 0.0)}
+    weights: dict[str, dict[str, float]] = {"BM25": dict.fromkeys(LANGUAGES, 0.0)}
     lexical = [systems.lexical(index, part) for part in (tune, test)]
     ranked["BM25"] = _both(tune, test, place, lexical)
     for name, (products, found) in vectors.items():
         semantic = [systems.semantic(products, found[:split]), systems.semantic(products, found[split:])]
         ranked[f"{name} encoder"] = _both(tune, test, place, semantic)
-        weights[f"{name} encoder"] = dict.fromkeys({language(q) for q in asked}, 1.0)
+        weights[f"{name} encoder"] = dict.fromkeys(LANGUAGES, 1.0)
         fusion = f"BM25 + {name}"
         weights[fusion] = systems.tune_weights(lexical[0], semantic[0], tune, place) if tune else {}
         mixed = [systems.fused(one, other, weights[fusion], part)
@@ -250,4 +250,4 @@ def _cell(value: dict[str, float], interval: bool) -> str:
 
 
 NEEDS = ("prepare", "synthesize", "curate", "train")
-STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run, version=2)
+STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run, version=3)

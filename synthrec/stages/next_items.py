@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow.dataset as pads
 from numpy.typing import NDArray
 
-from synthrec import schema
+from synthrec import console, schema
 from synthrec.config import Config
 from synthrec.errors import UserError
-from synthrec.evaluation.splits import Split, leave_one_out, temporal
+from synthrec.evaluation.splits import Split, leave_one_out, reachable, temporal
 from synthrec.pipeline import Context
 from synthrec.training.behaviour import behaviour, sessions
 
@@ -46,6 +46,10 @@ def read(context: Context) -> Shop:
         split = temporal(found.sequences, found.times, own.temporal_shares) if found.users else None
     else:
         split = leave_one_out(found.sequences)
+    if split is not None and own.filter_viewed:
+        before = len(split.test)
+        split = Split(split.train, reachable(split.validation), reachable(split.test))
+        console.say(f"    {before - len(split.test)} of {before} test cases are of shoppers who came back: left out")
     if split is None or not len(split.test) or not len(split.validation):
         raise UserError(
             f"{len(found.users)} shoppers have too few interactions to learn from and to test on",

@@ -155,7 +155,8 @@ def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
     if winner in context.config.recommend.models:
         with (context.inputs[f"train_{winner}"] / "model").fetched() as model:
             shutil.copytree(model, folder / "recommender", ignore=shutil.ignore_patterns(".*"))
-    return {"system": winner, "metrics": judged["systems"][winner], "filter_viewed": judged["filter_viewed"]}
+    learnt_from = {"filter_viewed": judged["filter_viewed"], "events": list(context.config.recommend.events)}
+    return {"system": winner, "metrics": judged["systems"][winner], **learnt_from}
 
 
 def stage(config: Config) -> Stage:
@@ -163,4 +164,4 @@ def stage(config: Config) -> Stage:
     trained = [f"train_{name}" for name in (*config.train.models, *config.recommend.models)]
     judged = ["evaluate_next"] if config.recommend.models else []
     needs = ("prepare", "synthesize", "curate", "train", "evaluate", *trained, *judged)
-    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=3, sealed=False)
+    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=4, sealed=False)

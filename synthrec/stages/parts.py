@@ -19,6 +19,8 @@ from synthrec.pipeline import Context
 from synthrec.recommenders.brands import Brands
 from synthrec.recommenders.replies import Replies
 from synthrec.retrieval.hybrid import Scores
+from synthrec.retrieval.tokens import words
+from synthrec.sources.cleaning import clean
 
 TRAINED = {"cross_encoder": "reranker", "classifier": "classifier"}  # recommender -> folder of the bundle
 
@@ -59,6 +61,7 @@ def _replies(context: Context, encoder: Encoder, out: Path) -> int:
     if found and context.config.storage.encrypt:
         console.warn("past replies are left out: the run is encrypted, and a bundle is not")
         return 0
+    found = [row for row in found if words(clean(row[1]))]  # "??" asks nothing that could be found again
     if found:
         ids, asked, replies = (list(column) for column in zip(*found, strict=True))
         Replies.build(ids, asked, replies, encoder.encode).save(out)
@@ -91,6 +94,7 @@ def _brands(context: Context, catalogue: pa.Table, vectors: Scores, encoder: Enc
         known.update(zip(new, encoder.encode(new) if new else (), strict=True))
         return np.stack([known[text] for text in texts])
 
+    titles = {brand: some for brand, some in titles.items() if words(clean(" ".join([brand, *some])))}
     if titles:
         Brands.build(_profiles(context), titles, encode).save(out)
     return len(titles)

@@ -44,6 +44,8 @@ def _settings(name: str, config: Config) -> Any:
 
 
 def _cross_encoder(context: Context) -> dict[str, Any]:
+    import torch
+
     from synthrec.recommenders.cross_encoder import CrossEncoder
     from synthrec.training.loop import Plan
 
@@ -54,6 +56,7 @@ def _cross_encoder(context: Context) -> dict[str, Any]:
         return _nothing(context, "cross-encoder", "relevance")
     workers = fitting.workers(context)
     encoder, added = starting_encoder(context)
+    torch.manual_seed(context.config.seed)  # the head is new
     with tempfile.TemporaryDirectory() as folder:
         encoder.save(Path(folder))
         model = CrossEncoder.load(folder, config.max_tokens)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from synthrec.config import Config, GraphModel, NextModel, SequentialModel
+from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.base import Cases
 from synthrec.stages import fitting, next_items
@@ -82,6 +83,11 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
     from synthrec.recommenders.sequential import Sequential, Shape
 
     rows = [one for one in [*shop.split.train, *shop.synthetic] if len(one) > 1]
+    if not rows:
+        raise UserError(
+            "no shopper has two steps to learn from, beside those that are kept to validate and to test",
+            "give sources.interactions with longer histories, or leave sequential out of recommend.models",
+        )
     known = np.zeros(len(shop.products), bool)
     known[np.concatenate([np.zeros(0, np.int64), *rows])] = True
     names = ("width", "blocks", "heads", "longest", "dropout", "ids", "negatives", "temperature", "gbce")
