@@ -47,20 +47,31 @@ class Door:
             self._refused()
             await Reply(send, uuid.uuid4().hex, named=False).problem(problems.busy(RETRY_AFTER_SECONDS))
             return
-        full = False
+        full, here = False, True
+
+        def leave() -> None:
+            nonlocal here
+            if here:
+                here = False
+                self._left(full)
 
         async def watched(message: Message) -> None:
             nonlocal full
             if message["type"] == "http.response.start":
                 full = _full(message)
+            elif not message.get("more_body", False):
+                leave()  # before the client has the end of the reply, and may ask again
             await send(message)
 
         self.inside += 1
         try:
             await self._app(scope, receive, watched)
         finally:
-            self.inside -= 1
-        if full:
+            leave()
+
+    def _left(self, refused: bool) -> None:
+        self.inside -= 1
+        if refused:
             self._known = True
             self.limit = max(LEAST, min(self.limit, self.inside))
         elif self.inside + 1 >= self.limit:

@@ -13,6 +13,7 @@ import numpy as np
 
 from serve_app.batching import Batcher, Encode, Vector
 from serve_app.brands import BrandIndex, BrandMeans, brands, sold
+from serve_app.logs import log
 from synthrec import bundle
 from synthrec.bundle import Bundle
 from synthrec.compression import encoder
@@ -80,6 +81,14 @@ class Loaded:
         """Vectors of those that are known, in their order, shape (at most n, width)."""
         known = self.index.passing(product_ids, len(product_ids))
         return self.index.vectors(known) if known else np.zeros((0, self.encoder.width), np.float32)
+
+    def settle(self, store: Store) -> None:
+        """Pass over changes that the shop's files held when the bundle was made (`package.settled`)."""
+        settled = int(self.bundle.manifest.get("settled", 0))
+        if settled <= store.revision():
+            self.index.pass_over(settled)
+        else:  # a new store, whose numbers say nothing of the old one's
+            log.warning("the store is younger than package.settled: all its changes are applied")
 
     def follow(self, store: Store) -> int:
         """Apply what has changed in the store since; how many changes. Blocking; one thread at a time."""

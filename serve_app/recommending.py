@@ -52,7 +52,7 @@ async def known(
 
 
 def _steps(loaded: Loaded, events: Sequence[Event], history: Sequence[str]) -> list[str]:
-    """A shopper's steps, like those that the recommender learnt from: of its kinds, and once what comes twice running."""
+    """A shopper's steps, as the recommender learnt them: of its kinds, and once what comes twice in a row."""
     products = [event.product_id for event in events if event.kind in loaded.events]
     return [product for product, _ in groupby([*products, *history])]
 

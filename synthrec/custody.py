@@ -28,6 +28,7 @@ from synthrec.privacy import Pseudonymiser, load_key
 from synthrec.review import decisions
 from synthrec.storage import Folder
 
+REPORTS = ("report.json", "report.html")
 HOLDS_ROWS = ("prepare", "synthesize", "curate")
 _IDS = ("id", "doc_id", "request_id", "where", "key")  # columns that name a record
 SHORT = 8  # characters: a shorter line ("Thanks!", "positive") is nobody's in particular
@@ -109,6 +110,9 @@ def forget(root: Folder, who: str) -> tuple[dict[str, int], list[str]]:
     for stage in made:
         (root / stage / "work").delete()  # pairs and checkpoints of a run that was stopped
     _sweep(root)
+    for report in REPORTS:  # they quote rows
+        if root.exists(report):
+            root.fs.delete_file(f"{root.path}/{report}")
     stale = [f"{stage}/{one}" for stage in made for one in _folders(root / stage)]
     audit.note(root, "forget", user=who, removed=removed, rebuild=stale)
     tomb.write_json(name, {"done": True, "ids": [], "said": []})

@@ -75,6 +75,29 @@ def test_a_version_that_follows_the_store_follows_its_brands(tmp_path):
     store.close()
 
 
+def test_changes_that_the_files_held_already_are_passed_over(tmp_path):
+    rows = [live.row(number) for number in range(20)]
+    store = open(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    store.put_products([live.row(3) | {"title": "as it was put on Monday", "text": "monday"}])
+    settled = store.delete_products(["p4"])
+
+    def served(settled):
+        bundle = live.bundle_of(rows, live.unit(20, 6))
+        bundle.manifest["settled"] = settled
+        loaded = Loaded("one", bundle, LiveIndex(bundle, Index()), Words(), None, BrandMeans.of(bundle), None)
+        loaded.settle(store)
+        loaded.follow(store)
+        return loaded.index
+
+    assert served(0).size == 19
+    assert served(settled).size == 20
+    assert served(settled).product("p3")["title"] == rows[3]["title"]
+    store.delete_products(["p5"])
+    assert served(settled).size == 19  # what came after them counts
+    assert served(settled + 100).size == 18  # of another store's numbers nothing is known: all changes count
+    store.close()
+
+
 def test_a_brand_with_a_profile_is_passed_over_once_it_sells_nothing(tmp_path):
     rows = [live.row(number) for number in range(20)]
     bundle = live.bundle_of(rows, live.unit(20, 6))

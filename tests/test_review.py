@@ -60,6 +60,22 @@ def test_the_last_decision_about_a_row_wins_and_one_taken_back_is_none(tmp_path)
     assert decisions.read(Folder.open(str(tmp_path / "none"))) == []
 
 
+def test_decisions_about_an_encrypted_run_are_encrypted(tmp_path, monkeypatch):
+    monkeypatch.setenv("A_KEY", "a key for the tests, and for nothing else")
+    root = Folder.open(str(tmp_path), "env:A_KEY")
+    for one in (decision(1), decision(2), decision(1, "reject", right=None, made="2")):
+        ledger = Ledger(root, "me")
+        ledger.append(one)
+        ledger.close()
+    assert [(one.id, one.verdict) for one in decisions.read(root)] == [("s2", "accept"), ("s1", "reject")]
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert not any(b"accept" in one or b"text" in one for one in files)
+    assert sum(decisions.about(root, {"s1"}).values()) == 2
+    assert sum(decisions.forget(root, {"s1"}).values()) == 2
+    assert [one.id for one in decisions.read(root)] == ["s2"]
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "x" * 65])
 def test_a_reviewer_is_no_path(tmp_path, name):
     with pytest.raises(UserError, match="--reviewer"):

@@ -194,6 +194,26 @@ def test_csv_rows_are_refused_alone_with_their_line(shop):
     assert wrong["detail"].endswith("(it is 'cheap')")
 
 
+def test_a_quote_that_is_never_closed_takes_no_row_in_silence(shop):
+    path = shop.write("p.csv", b'product_id,title\n1,"12"" pan\n2,Kettle\n3,Pot\n4,"Lid"\n5,Cup\n')
+    found = shop.prepare(products="p.csv")
+    assert ids(found.catalogue) == ["5"]
+    (refused,) = found.rejects
+    assert (refused["where"], refused["reason"]) == (f"{path}:2", "not CSV")
+    assert "up to line 5" in refused["detail"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf8", "UTF_8"])
+def test_a_byte_order_mark_is_no_part_of_a_columns_name(shop, encoding):
+    shop.write("p.csv", "\ufeffproduct_id,title\n1,Kettle\n".encode())
+    assert ids(shop.prepare(products={"path": "p.csv", "encoding": encoding}).catalogue) == ["1"]
+
+
+def test_an_encoding_that_is_none_is_told():
+    with pytest.raises(ValueError, match="no such text encoding"):
+        Source(path="p.csv", encoding="utf-88")
+
+
 def test_parquet_rows_are_refused_alone_with_their_number(shop):
     data = pa.array([b"Kettle", None, b"Caf\xe9", b"Pan"], pa.binary())
     titles = pa.Array.from_buffers(pa.string(), len(data), data.buffers())  # as writers do that do not check

@@ -332,6 +332,9 @@ NEGATIVES: tuple[list[str], list[str]] = (
         "白色{d3}ml保温杯",
         "2025年{d1}月{d1}日买的",
         "colour #{d6}",
+        "夏季女士凉鞋{d2}码",
+        "牛皮女士钱包{d2}卡位",
+        "Hello Kitty backpack {d2} cm",
     ],
     [
         "Model WF-{d4}XM{d1} black",
@@ -364,6 +367,10 @@ NEGATIVES: tuple[list[str], list[str]] = (
         "收到货了，老师用着好",
         "名字好听，颜色白",
         "ships to UK in {d1} days",
+        "高跟女士短靴{d2}码",
+        "温柔女士香水{d2}ml",
+        "Dr. Brown's bottle {d3} ml",
+        "Hi Vis waterproof jacket {d1}XL",
     ],
 )
 

@@ -19,6 +19,9 @@ class Package(Settings):
     )
     max_loss: Fraction = Field(0.01, description="auto: share of NDCG@10 that int8 may cost on the queries to tune on")
     brands: bool = Field(True, description="also a search over brands, where products have some")
+    settled: Annotated[int, Field(ge=0)] = Field(
+        0, description="live changes up to this revision (`revision` of /v1/bundle) are in the shop's files by now"
+    )
     max_replies: Annotated[int, Field(ge=0)] = Field(
         20_000, description="past replies to find answers among, the latest; 0: none, nor in an encrypted run"
     )

@@ -38,7 +38,7 @@ class Serve(Settings):
     encoder_replicas: tuple[Positive, Positive] = Field((1, 2), description="apart: fewest and most")
     cpus: Annotated[float, Field(gt=0)] = Field(0.5, description="set aside for a replica")
     encoder_gpus: Annotated[float, Field(ge=0)] = Field(0, description="apart: of an encoder's replica")
-    max_ongoing_requests: Positive = Field(12, description="worked on at once by a replica")
+    max_ongoing_requests: Positive = Field(10, description="worked on at once by a replica")
     max_queued_requests: Annotated[int, Field(ge=0)] = Field(
         2, description="waiting at a replica; who comes then gets 503 and Retry-After"
     )

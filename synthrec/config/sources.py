@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import codecs
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from synthrec.config.base import Fraction, Positive, Settings
+
+
+def _known(encoding: str) -> str:
+    try:
+        codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError("no such text encoding; there are utf-8, gb18030, big5, latin-1 and others") from None
+    return encoding
 
 
 class Source(Settings):
@@ -14,7 +23,7 @@ class Source(Settings):
 
     path: str = Field(description="a file, a folder, or a glob, on any pyarrow filesystem")
     format: Literal["auto", "parquet", "csv", "jsonl"] = Field("auto", description="auto: by the file's name")
-    encoding: str = Field("utf-8", description="of CSV and JSONL")
+    encoding: Annotated[str, AfterValidator(_known)] = Field("utf-8", description="of CSV and JSONL")
     columns: dict[str, str] = Field({}, description="our name: the column's name in your files")
 
 

@@ -40,12 +40,20 @@ _BEFORE = re.compile(
     rf"|(?:{_CUSTOMER})(?:名|叫|是|:)|署名|开票给|抬头写"
     rf"|(?:{_CALLED})叫|[你您]好[,，]?我是)[\s是叫为:写填,(「\"']{{0,4}}({_NAME})"
 )
-_TITLE = _any("先生 女士 小姐 太太 老师 经理 师傅 医生 教授 同学 阿姨 大哥 大姐 代收 签收 亲启 本人")
-_AFTER = re.compile(rf"(?<![感多谢道致])({_NAME})(?=[( ]?(?:{_TITLE}|收(?=$|[\s,.!。]|谢谢)))")
+_TITLE = _any("太太 老师 经理 师傅 医生 教授 同学 阿姨 大哥 大姐 代收 签收 亲启 本人")
+# In a shop 女士 is as often whom a thing is made for (夏季女士凉鞋): of a person what follows says what she does.
+_LADY = _any("先生 女士 小姐")
+_DOES = (
+    r"$|[^\u4e00-\u9fff]|[你您的收来说在已要想问反投订签住退换申联是对把被给让有没等取拿寄付留代亲确也都就会能可刚昨今将表称认]"
+    r"|打(?=[电来])|电(?=[话联])|手机号|下(?=[单午])|购(?=[买了])|买(?=[了的过])|提(?=[供出货交])|本人|家[里中]|不[在想要满]"
+)
+_AFTER = re.compile(rf"(?<![感多谢道致])({_NAME})(?=[( ]?(?:{_TITLE}|(?:{_LADY})(?={_DOES})|收(?=$|[\s,.!。]|谢谢)))")
 _NOT_NAME = re.compile(
     "(?:"
     + _any(
         "高级 白色 黄色 金色 蓝色 万能 安全 全部 成功 时间 方便 明天 关于 应该 解决 单位 马上 任何 连接",
+        "夏季 夏天 夏日 牛皮 牛仔 时尚 时髦 时装 温柔 温暖 温馨 黄金 高跟 高端 高档 高腰 高贵 包邮 包包 舒适 舒服 简约 成熟",
+        "韩版 韩式 白领 金属 毛呢 毛衣 单肩 单鞋 连衣 连帽 连体 古典 古风 华丽 华贵 全棉 商务 宫廷 文艺 明星 钱包 石英",
         "项目 商品 商家 商城 于是 程序 章程 文件 温度 石头 向大家 和大家 应该说 任意 成年 万一 周一 周末 周日 时候",
     )
     + ")$"
@@ -61,9 +69,12 @@ _NOBODY = frozenset(
     and in on at for with from i we you he she they not no yes very so just hope please thanks thank best kind regards
     """.split()  # noqa: SIM905
 )
-# What shops sell under a doctor's name or a mister's.
+# What shops sell under a doctor's name, a mister's or a greeting.
 _BRANDS = frozenset(
-    ["martens", "pepper", "scholl", "seuss", "oetker", "bronner", "brown", "kipling", "muscle", "coffee", "clean"]
+    """
+    martens pepper scholl seuss oetker bronner brown kipling muscle coffee clean dre teal jart meyer potato beast bean
+    heater dior kitty bello fresh neighbor vis viz selfridge sixty jessie men
+    """.split()  # noqa: SIM905
 )
 _EN_INTRO = "|".join(
     [
@@ -78,7 +89,8 @@ _EN_INTRO = "|".join(
     ]
 )
 _EN_BEFORE = re.compile(
-    rf"(?<![A-Za-z])(?:(?i:{_EN_INTRO})|(?i:dear|hello|hi|mr|mrs|ms|miss|mx|dr|prof)\.?)[\s,]{{1,2}}({_EN_NAME})"
+    rf"(?<![A-Za-z])(?:(?i:{_EN_INTRO})|(?i:dear|hello|hi|mr|mrs|ms|miss|mx|dr|prof)\.?)[\s,]{{1,2}}"
+    rf"(?:(?i:mr|mrs|ms|miss|mx|dr|prof)\.? )?({_EN_NAME})"
 )
 # To a person or to a place: two words at least, and not the first word of a place's name.
 _EN_TO = re.compile(
@@ -130,7 +142,7 @@ def _people(text: str, match: re.Match[str]) -> Iterator[tuple[int, int]]:
 
 def _trimmed(name: str, start: int) -> tuple[int, int]:
     words = name.split(" ")
-    if words[0].lower() in _BRANDS:
+    if re.split("['’]", words[0].lower())[0].removesuffix("s") in _BRANDS or words[0].lower() in _BRANDS:
         return start, start
     kept = next((n for n, word in enumerate(words) if word.lower() in _NOBODY), len(words))
     return start, start + len(" ".join(words[:kept]))

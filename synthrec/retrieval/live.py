@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -70,6 +70,10 @@ class LiveIndex:
     def revision(self) -> int:
         """Of the last change applied: what to give `Store.changes`."""
         return self._state.revision
+
+    def pass_over(self, revision: int) -> None:
+        """Begin after a revision: what changed up to it stands in the bundle. Before the first change is applied."""
+        self._state = replace(self._state, revision=revision)
 
     def apply(self, changes: Sequence[Change], vectors: Floats) -> None:
         """Make changes searchable.

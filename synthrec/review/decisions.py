@@ -1,7 +1,8 @@
 """What people decided about rows: appended line by line, so that a kill loses nothing that was answered for.
 
 A reviewer has a file, `review/decisions/<reviewer>.jsonl` of the run directory, outside of every fingerprint: label
-ids are hashes of what made the label, so a decision finds its row again after curation was redone.
+ids are hashes of what made the label, so a decision finds its row again after curation was redone. Nothing can be
+appended to a sealed file: in an encrypted run each decision has its own, `<reviewer>/<time>.jsonl`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -47,9 +49,13 @@ class Ledger:
     def __init__(self, root: Folder, reviewer: str) -> None:
         if not REVIEWER.fullmatch(reviewer):
             raise UserError(f"--reviewer {reviewer!r} is no file's name", "use letters, digits, '.', '-', '_' and '@'")
-        folder = _place(root).make().local
+        self._place, self._reviewer = _place(root).make(), reviewer
+        folder = self._place.local
         self._folder = os.open(folder, os.O_RDONLY)
         fcntl.flock(self._folder, fcntl.LOCK_SH)  # `forget` replaces files, which must not be open for appending then
+        self._file: int | None = None
+        if root.plain.fs is not root.fs:
+            return
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
         self._file = os.open(folder / f"{reviewer}.jsonl", flags, 0o600)
         end = os.lseek(self._file, 0, os.SEEK_END)
@@ -60,12 +66,19 @@ class Ledger:
     def append(self, decision: Decision) -> None:
         """Write a decision; it is on the disk when this returns."""
         data = (json.dumps(asdict(decision), ensure_ascii=True) + "\n").encode()
+        if self._file is None:
+            name = f"{self._reviewer}/{time.time_ns():020d}.jsonl"  # names in the order of time
+            self._place.write_bytes(name, data)
+            with (self._place.local / name).open("rb") as file:
+                os.fsync(file.fileno())
+            return
         while data:
             data = data[os.write(self._file, data) :]
         os.fsync(self._file)
 
     def close(self) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
         os.close(self._folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import fnmatch
 import io
@@ -164,7 +165,7 @@ def _read_jsonl(fs: pafs.FileSystem, unit: Unit) -> Iterator[Row]:
 def _json_row(where: str, line: bytes, encoding: str) -> Row:
     """One line. `where` counts bytes, since a unit does not know how many lines came before it."""
     try:
-        text = line.decode("utf-8-sig" if encoding.lower() == "utf-8" else encoding)
+        text = line.decode(_without_mark(encoding))
     except UnicodeDecodeError as error:
         return Row(
             where, None, ("broken text encoding", f"{error.reason} at byte {error.start} of the row"), repr(line[:200])
@@ -178,20 +179,26 @@ def _json_row(where: str, line: bytes, encoding: str) -> Row:
     return Row(where, value, raw=text)
 
 
+def _without_mark(encoding: str) -> str:
+    """The codec; of UTF-8, by whatever name, the one that leaves out a byte order mark."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
 def _read_csv(fs: pafs.FileSystem, unit: Unit) -> Iterator[Row]:
-    encoding = "utf-8-sig" if unit.encoding.lower() == "utf-8" else unit.encoding
     csv.field_size_limit(MAX_LINE)
     with fs.open_input_stream(unit.path) as file:
         # surrogateescape lets a row with broken bytes through, to be refused alone
+        encoding = _without_mark(unit.encoding)
         text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="")  # type: ignore[type-var]
-        reader = csv.reader(text)
+        # Strict: a quote that is never closed would swallow the rows up to the next one, and nobody would know.
+        reader = csv.reader(text, strict=True)
         header = next(reader, None) or []
         while True:
             where = f"{unit.path}:{reader.line_num + 1}"
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield Row(where, None, ("not CSV", str(error)))
+                yield Row(where, None, ("not CSV", f"{error}; this takes with it all up to line {reader.line_num}"))
                 continue
             if cells is None:
                 return
@@ -238,7 +245,7 @@ def columns(fs: pafs.FileSystem, unit: Unit) -> list[str] | None:
         with fs.open_input_file(unit.path) as file:
             names = pq.read_schema(file).names
     else:
-        encoding = "utf-8-sig" if unit.encoding.lower() == "utf-8" else unit.encoding
+        encoding = _without_mark(unit.encoding)
         with fs.open_input_stream(unit.path) as file:
             text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="")  # type: ignore[type-var]
             names = next(csv.reader(text), None) or []

@@ -24,7 +24,7 @@ from synthrec.tasks.relevance import relevant
 
 def settings(config: Config) -> Any:
     """The gold labels are part of it: others calibrate anew."""
-    root = Folder.open(config.run_dir)
+    root = Folder.open(config.run_dir, config.storage.key_source)
     said = [asdict(one) for one in gold(config, root)] if "calibrate" in config.curate.steps else []
     return [config.curate.model_dump(), said]
 

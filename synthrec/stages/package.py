@@ -56,6 +56,7 @@ def run(context: Context) -> dict[str, Any]:
             "encoder": encoder,
             "recommender": recommender,
             "parts": answers,
+            "settled": context.config.package.settled,
             "metrics": measured,
             "lineage": {name: m["fingerprint"] for name, m in context.manifests.items()},
         },
