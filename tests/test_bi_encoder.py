@@ -222,8 +222,10 @@ def test_the_model_learns_from_text_and_an_id_names_the_same_group_on_every_rank
     encoder.zero_grad()
     loss = encoder.loss(batch, gather, Contrast(0.05))
     loss.backward()
-    products, groups = gathered
+    products, numbers = gathered
+    groups, asked = numbers.unbind(1)
     assert products.shape == (3, encoder.width)
+    assert len(set(asked.tolist())) == 3
     assert groups.tolist()[0] == groups.tolist()[2] != groups.tolist()[1]
     # blake2b's, not Python's hash(), which differs from process to process.
     assert groups.tolist()[0] == 7972390025034239192

@@ -193,13 +193,14 @@ class BiEncoder(nn.Module):
         both = self((batch["query"], self.query_tokens), ([*batch["product"], *hard], self.product_tokens))
         queries, products = both.split([count, count + len(hard)])
         ids = [*batch["group"], *(group for row in batch.get("negative_groups", ()) for group in row)]
-        groups = torch.tensor([_number(one) for one in ids], device=queries.device)
-        asked = torch.tensor([_number(one) for one in batch["query"]] + [-1] * len(hard), device=queries.device)
-        all_products, all_groups, all_asked = gather(products), gather(groups), gather(asked)
+        asked = [_number(one) for one in batch["query"]] + [-1] * len(hard)
+        numbers = torch.tensor([[_number(one) for one in ids], asked], device=queries.device).T
+        all_products, all_numbers = gather(products), gather(numbers)
+        (groups, own), (all_groups, all_asked) = numbers[:count].unbind(1), all_numbers.unbind(1)
 
         def contrast(some: Tensor, others: Tensor) -> Tensor:
-            alike = asked[:count], all_asked
-            return info_nce(some, others, groups[:count], all_groups, how.temperature, how.false_negatives, alike)
+            alike = own, all_asked
+            return info_nce(some, others, groups, all_groups, how.temperature, how.false_negatives, alike)
 
         value = matryoshka(contrast, queries, all_products, (*how.matryoshka, products.shape[1]))
         return value + how.distil * _margins(queries, products, batch["teacher"]) if how.distil else value
