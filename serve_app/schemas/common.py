@@ -7,14 +7,10 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from synthrec.retrieval import filters as retrieval
-from synthrec.sources.cleaning import clean
+from synthrec.sources.cleaning import left
 
-
-def cleaned(text: str) -> str:
-    """As the catalogue is: full-width letters, markup and odd spaces are no other words."""
-    if not (told := clean(text)):
-        raise ValueError("nothing is left of it without markup and invisible characters")
-    return told
+# As the catalogue is: full-width letters, markup and odd spaces are no other words.
+CLEANED = AfterValidator(left)
 
 
 Count = Annotated[int, Field(ge=1, le=100, description="how many to return")]
@@ -31,9 +27,9 @@ UserId = Annotated[
 Query = Annotated[
     str,
     Field(min_length=1, max_length=512, examples=["something to keep soup hot on a hike"]),
-    AfterValidator(cleaned),
+    CLEANED,
 ]
-Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(cleaned)]
+Name = Annotated[str, Field(min_length=1, max_length=256), CLEANED]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

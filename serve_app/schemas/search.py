@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from serve_app.schemas.common import Count, Filters, Hits, Id, Query, Request, Share, UserId, cleaned
+from serve_app.schemas.common import CLEANED, Count, Filters, Hits, Id, Query, Request, Share, UserId
 
 
 class SearchRequest(Request):
@@ -42,7 +42,7 @@ class TextRequest(Request):
     text: Annotated[
         str,
         Field(min_length=1, max_length=4096, examples=["The lid leaks, but it keeps tea hot."]),
-        AfterValidator(cleaned),
+        CLEANED,
     ]
 
 
@@ -58,7 +58,7 @@ class Labels(BaseModel):
 
 class ReplyRequest(Request):
     turns: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(cleaned)]],
+        list[Annotated[str, Field(min_length=1, max_length=2048), CLEANED]],
         Field(
             min_length=1,
             max_length=50,

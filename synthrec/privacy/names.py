@@ -88,9 +88,10 @@ _EN_INTRO = "|".join(
         r"(?:in|under) the name(?: of)?|spoke (?:to|with)|ask for|served by",
     ]
 )
+_EN_TITLE = "mr|mrs|ms|miss|mx|dr|prof"
 _EN_BEFORE = re.compile(
-    rf"(?<![A-Za-z])(?:(?i:{_EN_INTRO})|(?i:dear|hello|hi|mr|mrs|ms|miss|mx|dr|prof)\.?)[\s,]{{1,2}}"
-    rf"(?:(?i:mr|mrs|ms|miss|mx|dr|prof)\.? )?({_EN_NAME})"
+    rf"(?<![A-Za-z])(?:(?i:{_EN_INTRO})|(?i:dear|hello|hi|{_EN_TITLE})\.?)[\s,]{{1,2}}"
+    rf"(?:(?i:{_EN_TITLE})\.? )?({_EN_NAME})"
 )
 # To a person or to a place: two words at least, and not the first word of a place's name.
 _EN_TO = re.compile(

@@ -35,6 +35,13 @@ def clean(text: str) -> str:
     return text.strip()
 
 
+def left(text: str) -> str:
+    """The same, of a text that must say something. Raises ValueError where it is of markup and blanks alone."""
+    if not (told := clean(text)):
+        raise ValueError("nothing is left of it without markup and invisible characters")
+    return told
+
+
 def language(text: str) -> str:
     """'zh' where at least three letters in ten are Han, else 'en'."""
     letters = len(LETTERS.findall(text))

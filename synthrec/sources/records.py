@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from synthrec.sources.cleaning import clean
+from synthrec.sources.cleaning import left
 
 
 def plain(value: Any) -> Any:
@@ -60,9 +60,8 @@ def _none_if_blank(value: Any) -> Any:
 
 
 def _left(value: str) -> str:
-    """Texts are cleaned before they are used: one of markup and blanks alone says nothing."""
-    if not clean(value):
-        raise ValueError("nothing is left of it without markup and invisible characters")
+    """Texts are cleaned when they are used."""
+    left(value)
     return value
 
 
