@@ -91,7 +91,7 @@ class Guard:
             await reply.problem(Problem(504, f"no answer within {self._settings.timeout_seconds:g} s", "ask for less"))
         except Exception:
             logs.log.exception("failed", extra={"facts": {"request": request_id}})
-            await reply.problem(Problem(500, "an error of the service, which its log explains"))
+            await reply.problem(problems.fault())
         finally:
             logs.FACTS.reset(token)
             self._note(scope, reply.status, time.perf_counter() - start, request_id, facts)

@@ -82,7 +82,7 @@ class Loaded:
         known = self.index.passing(product_ids, len(product_ids))
         return self.index.vectors(known) if known else np.zeros((0, self.encoder.width), np.float32)
 
-    def settle(self, store: Store) -> None:
+    def skip_settled(self, store: Store) -> None:
         """Pass over changes that the shop's files held when the bundle was made (`package.settled`)."""
         settled = int(self.bundle.manifest.get("settled", 0))
         if settled <= store.revision():

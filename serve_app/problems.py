@@ -51,6 +51,10 @@ def busy(seconds: float, detail: str = "all places are taken") -> Problem:
     return Problem(503, detail, "try again after Retry-After seconds", {"Retry-After": str(max(1, round(seconds)))})
 
 
+def fault() -> Problem:
+    return Problem(500, "an error of the service, which its log explains")
+
+
 def body(problem: Problem, request_id: str, errors: Iterable[Mapping[str, Any]] = ()) -> bytes:
     """The document, as JSON."""
     slug, title = TITLES.get(problem.status, ("error", "The request failed"))
@@ -84,7 +88,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
         """What it was goes on to the guard, which logs it."""
-        return reply(Problem(500, "an error of the service, which its log explains"), _id(request))
+        return reply(fault(), _id(request))
 
     @app.exception_handler(StoreError)
     async def no_store(request: Request, error: StoreError) -> Response:

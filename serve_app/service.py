@@ -174,7 +174,7 @@ class Service:
             if version not in self._loaded:
                 remote = self._remote(version) if self._remote else None
                 made[version] = load(self.root / version, self.settings, self._encoding, remote)
-                made[version].settle(self.store)
+                made[version].skip_settled(self.store)
                 made[version].follow(self.store)
         return made
 

@@ -85,7 +85,7 @@ def test_changes_that_the_files_held_already_are_passed_over(tmp_path):
         bundle = live.bundle_of(rows, live.unit(20, 6))
         bundle.manifest["settled"] = settled
         loaded = Loaded("one", bundle, LiveIndex(bundle, Index()), Words(), None, BrandMeans.of(bundle), None)
-        loaded.settle(store)
+        loaded.skip_settled(store)
         loaded.follow(store)
         return loaded.index
 
