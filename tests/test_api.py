@@ -311,6 +311,7 @@ def test_a_shopper_is_forgotten(api):
         ("/v1/brands", {}, "#/"),
         ("/v1/events", {"events": [{"event_id": "x"}]}, "#/events/0/user_id"),
         ("/v1/products", {"upsert": [{"product_id": "x", "title": ""}]}, "#/upsert/0/title"),
+        ("/v1/products", {"upsert": [{"product_id": "x", "title": "\x1f<b></b>\u200b"}]}, "#/upsert/0/title"),
         ("/v1/admin/bundle", {"version": "../../etc"}, "#/version"),
     ],
 )

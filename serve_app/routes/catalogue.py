@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from serve_app.logs import fact
-from serve_app.problems import Problem
 from serve_app.routes.common import Serving, problems
 from serve_app.schemas.operations import Changed, ProductsRequest
 from synthrec.sources.documents import product_row
@@ -21,8 +20,6 @@ async def products(request: ProductsRequest, service: Serving) -> Changed:
     The reply comes when it is safe on disk and searchable here. Texts are cleaned as `prepare` cleans them.
     """
     rows = [product_row(Product.model_validate(one.model_dump())) for one in request.upsert]
-    if empty := [row["product_id"] for row in rows if not row["title"]]:
-        raise Problem(422, f"the title of {empty[0]!r} is empty once it is cleaned", "give it letters or digits")
 
     def write() -> int:
         put = service.store.put_products(rows) if rows else 0

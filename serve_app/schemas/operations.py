@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from serve_app.schemas.common import Id, Name, Request
+from synthrec.sources.records import sayable
 
 Version = Annotated[
     str,
@@ -20,7 +21,7 @@ Version = Annotated[
 
 class Product(Request):
     product_id: Id
-    title: Annotated[str, Field(min_length=1, max_length=1000)]
+    title: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(sayable)]
     description: Annotated[str, Field(max_length=20_000)] = ""
     brand: Name | None = None
     category: Name | None = None

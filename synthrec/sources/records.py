@@ -59,14 +59,14 @@ def _none_if_blank(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _left(value: str) -> str:
-    """Texts are cleaned when they are used."""
+def sayable(value: str) -> str:
+    """The text as it came: it is cleaned when it is used. Raises ValueError where cleaning leaves nothing of it."""
     left(value)
     return value
 
 
 Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=512)]
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1), AfterValidator(_left)]
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1), AfterValidator(sayable)]
 Time = Annotated[datetime, AfterValidator(_utc)]
 # Bounds stand on the number itself: on `float | None` they would be tried on None too.
 Price = Annotated[float, Field(ge=0)]
