@@ -1,8 +1,9 @@
-"""Queries of several requests encoded together."""
+"""Queries of several requests encoded together, and those of the last requests not again."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol
@@ -17,6 +18,29 @@ class Encode(Protocol):
     """A query -> its unit vector, shape (width,). In this process, or over a handle to another."""
 
     def __call__(self, query: str) -> Awaitable[Vector]: ...
+
+
+class Remembered:
+    """Keeps the vectors of the queries asked last. Shops are asked the same few things again and again, letter by letter
+    as they are typed, and encoding is the dearest part of a search.
+
+    Args:
+        size: queries kept, the longest unasked given up first.
+    """
+
+    def __init__(self, encode: Encode, size: int) -> None:
+        self._encode, self._size = encode, size
+        self._kept: OrderedDict[str, Vector] = OrderedDict()
+
+    async def __call__(self, query: str) -> Vector:
+        if (kept := self._kept.get(query)) is not None:
+            self._kept.move_to_end(query)
+            return kept
+        made = np.array(await self._encode(query))  # of its own: a row would keep its whole batch
+        self._kept[query] = made
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+        return made
 
 
 class Batcher:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from serve_app.batching import Batcher, Encode, Vector
+from serve_app.batching import Batcher, Encode, Remembered, Vector
 from serve_app.brands import BrandIndex, BrandMeans, brands, sold
 from serve_app.logs import log
 from synthrec import bundle
@@ -122,9 +122,11 @@ def load(folder: Path, settings: Serve, pool: Executor, remote: Encode | None = 
     model = encoder.load(opened.model)
     if model.width != opened.hybrid.vectors.shape[1]:
         raise UserError(f"{folder}: encoder and vectors differ in width", "package it again")
-    batched = Batcher(lambda queries: list(model.encode(queries, query=True)), settings.batch_size, pool)
+    encode = remote or Batcher(lambda queries: list(model.encode(queries, query=True)), settings.batch_size, pool)
+    if settings.cached_queries:
+        encode = Remembered(encode, settings.cached_queries)
     index = LiveIndex(opened, settings.index)
-    made = Loaded(folder.name, opened, index, model, remote or batched, brands(opened), _recommender(opened))
+    made = Loaded(folder.name, opened, index, model, encode, brands(opened), _recommender(opened))
     _check_sense(made)
     # Read and computed now, not while a shopper waits.
     _ = made.places, made.middle, opened.reranker, opened.classifier, opened.replies, opened.asked

@@ -48,7 +48,8 @@ class Bench:
 
     @contextmanager
     def endpoint(self, kind: str = "ray", root: Path | None = None, **settings: Any) -> Iterator[Endpoint]:
-        """Ours, with a store of its own, warm."""
+        """Ours, with a store of its own, warm. It encodes each query anew: there are so few that all would be kept."""
+        settings = {"cached_queries": 0, **settings}
         with tempfile.TemporaryDirectory() as folder:
             store = f"sqlite:///{folder}/store.sqlite"
             log = self.work / f"{kind}.log"

@@ -49,6 +49,9 @@ class Serve(Settings):
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(10, description="a request; then 504")
     drain_seconds: Annotated[float, Field(ge=0)] = Field(20, description="for what a stopping replica has in hand")
     batch_size: Positive = Field(32, description="queries encoded together")
+    cached_queries: Annotated[int, Field(ge=0)] = Field(
+        10_000, description="asked last, whose vectors a replica keeps, 1.5 KB each at width 384; 0: none"
+    )
     batch_wait_seconds: Annotated[float, Field(ge=0)] = Field(0.005, description="apart: to wait for a batch to fill")
     rerank_depth: Positive = Field(20, description="hits that the cross-encoder reads, where a search asks for it")
     max_body_bytes: Positive = Field(1_000_000, description="of a request; more is 413")
