@@ -21,8 +21,8 @@ class Encode(Protocol):
 
 
 class Remembered:
-    """Keeps the vectors of the queries asked last. Shops are asked the same few things again and again, and encoding is the
-    dearest part of a search.
+    """Keeps the vectors of the queries asked last: shops are asked the same few things again and again, and encoding is
+    the dearest part of a search.
 
     Args:
         size: queries kept, the longest unasked given up first.
