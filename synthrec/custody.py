@@ -26,12 +26,14 @@ from synthrec import audit, stores
 from synthrec.errors import UserError
 from synthrec.privacy import Pseudonymiser, load_key
 from synthrec.review import decisions
+from synthrec.review.decisions import Decision
 from synthrec.storage import Folder
+from synthrec.tasks.reply import Reply
 
 REPORTS = ("report.json", "report.html")
 HOLDS_ROWS = ("prepare", "synthesize", "curate")
 _IDS = ("id", "doc_id", "request_id", "where", "key")  # columns that name a record
-SHORT = 8  # characters: a shorter line ("Thanks!", "positive") is nobody's in particular
+SHORT = 8  # characters: a shorter line ("Thanks!", "Hello?") is nobody's in particular
 _USERS = ("user_id", "name", "key")
 _TEXTS = ("raw", "detail")  # of rejects: the row as JSON, its user id a pseudonym
 
@@ -42,7 +44,7 @@ class Shopper:
 
     pseudonym: str
     ids: set[str] = field(default_factory=set)
-    said: set[str] = field(default_factory=set)  # lines of their dialogues: offered as choices to others' requests
+    said: set[str] = field(default_factory=set)  # lines of their dialogues, which `reply` offers to others' requests
 
 
 def pseudonym(user: str) -> str:
@@ -75,7 +77,7 @@ def reached(root: Folder, shopper: Shopper) -> dict[str, int]:
         if count := pc.sum(mine(table, shopper)).as_py():
             folder = name.rpartition("/")[0]
             found[folder] = found.get(folder, 0) + count
-    found |= decisions.about(root, shopper.ids)
+    found |= decisions.about(root, lambda one: _decided(one, shopper))
     touched = {part for folder in found for part in folder.split("/")[1:2]}
     for stage in _made_of_them(root):
         if (root / stage).exists("manifest.json"):
@@ -99,7 +101,7 @@ def forget(root: Folder, who: str) -> tuple[dict[str, int], list[str]]:
         shopper = Shopper(who, set(before["ids"]), set(before["said"]))
     _gather(root, shopper)
     tomb.write_json(name, {"done": False, "ids": sorted(shopper.ids), "said": sorted(shopper.said)})
-    removed = decisions.forget(root, shopper.ids)
+    removed = decisions.forget(root, lambda one: _decided(one, shopper))
     for path, table in _tables(root):
         theirs = mine(table, shopper)
         if count := pc.sum(theirs).as_py():
@@ -107,8 +109,8 @@ def forget(root: Folder, who: str) -> tuple[dict[str, int], list[str]]:
             folder = path.rpartition("/")[0]
             removed[folder] = removed.get(folder, 0) + count
     made = _made_of_them(root)
-    for stage in made:
-        (root / stage / "work").delete()  # pairs and checkpoints of a run that was stopped
+    for stage in ("curate", *made):
+        (root / stage / "work").delete()  # what a run that was stopped had noted: texts, pairs, checkpoints
     _sweep(root)
     for report in REPORTS:  # they quote rows
         if root.exists(report):
@@ -137,6 +139,8 @@ def mine(table: pa.Table, shopper: Shopper) -> pa.Array:
     found = pa.array([False] * len(table), pa.bool_())
     for column in set(table.column_names) & {*_IDS, *_USERS, *_TEXTS, "sources", "labels", "fields"}:
         values = table[column].combine_chunks()
+        if column in _IDS and not pa.types.is_string(values.type):
+            continue  # a hash of curation's, which is nobody's id
         if column in _IDS:
             found = pc.or_(found, pc.is_in(values, value_set=ids))
         if column in _USERS:
@@ -150,13 +154,21 @@ def mine(table: pa.Table, shopper: Shopper) -> pa.Array:
         if column == "sources":
             found = pc.or_(found, pa.array([_of(row or (), shopper.ids) for row in values.to_pylist()], pa.bool_()))
         if column == "labels" and shopper.said:
-            found = pc.or_(
-                found, pa.array([_offers(row or (), shopper.said) for row in values.to_pylist()], pa.bool_())
-            )
+            replies = pc.equal(table["task"].combine_chunks(), Reply.name).to_pylist()
+            offered = [
+                reply and _offers(row or (), shopper.said)
+                for row, reply in zip(values.to_pylist(), replies, strict=True)
+            ]
+            found = pc.or_(found, pa.array(offered, pa.bool_()))
         if column == "fields":
             named = [any(value == shopper.pseudonym for _, value in row or ()) for row in values.to_pylist()]
             found = pc.or_(found, pa.array(named, pa.bool_()))
     return found
+
+
+def _decided(one: Decision, shopper: Shopper) -> bool:
+    """Is a decision about a label of theirs? The label's row may be gone, the records that it was made of are named."""
+    return one.id in shopper.ids or _of(one.sources, shopper.ids)
 
 
 def _of(sources: Iterable[str], ids: set[str]) -> bool:
@@ -166,7 +178,8 @@ def _of(sources: Iterable[str], ids: set[str]) -> bool:
 
 def _offers(labels: Iterable[str], said: set[str]) -> bool:
     """Is any of the labels a line that was said, or the beginning of one (long lines are cut)?"""
-    return any(line.startswith(one.rstrip(" .…")) for one in labels if len(one) >= SHORT for line in said)
+    starts = (one.rstrip(" .…") for one in labels)
+    return any(line.startswith(one) for one in starts if len(one) >= SHORT for line in said)
 
 
 def _gather(root: Folder, shopper: Shopper) -> None:
@@ -214,9 +227,8 @@ def _folders(folder: Folder) -> list[str]:
 def _sweep(root: Folder) -> None:
     """Delete what killed processes had begun to write; the run is locked, so nobody is writing now."""
     if root.is_local:
-        for stage in HOLDS_ROWS:
-            for path in Path(root.path, stage).rglob(".*.????????"):
-                path.unlink()
+        for path in Path(root.path).rglob(".*.????????"):
+            path.unlink()
 
 
 def told(root: Folder, user: str | None) -> dict[str, Any]:

@@ -8,9 +8,9 @@ import json
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -101,25 +101,18 @@ class Folder:
     @contextmanager
     def writing(self, name: str) -> Iterator[pa.NativeFile]:
         """A binary stream whose file appears whole or not at all."""
-        path = f"{self.path}/{name}"
-        if not self.is_local:  # object stores publish at close, and a stream closes even when the block raises
-            try:
-                with self.fs.open_output_stream(path) as stream:
-                    yield stream
-            except BaseException:
-                if self.exists(name):
-                    self.fs.delete_file(path)
-                raise
-            return
-        whole = Path(path)
-        whole.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        whole = PurePosixPath(self.path, name)
         part = whole.with_name(f".{whole.name}.{uuid.uuid4().hex[:8]}")
+        if self.is_local:
+            Path(whole).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             with self.fs.open_output_stream(str(part)) as stream:
                 yield stream
-            part.replace(whole)
-        finally:
-            part.unlink(missing_ok=True)
+            self.fs.move(str(part), str(whole))
+        except BaseException:  # object stores publish at close, and a stream closes even when the block raises
+            with suppress(OSError):
+                self.fs.delete_file(str(part))
+            raise
 
     def write_bytes(self, name: str, data: bytes) -> None:
         with self.writing(name) as stream:

@@ -42,6 +42,24 @@ def test_the_interval_holds_kappa_and_narrows_with_rows():
     assert many.kappa == pytest.approx(0.8, abs=0.05)  # 10 in 100 changed: observed .9, by chance .5
 
 
+def test_questions_with_labels_of_their_own_are_no_agreement():
+    """In one table they would be: nobody takes a colour for a size."""
+    dice = np.random.default_rng(3)
+    questions = np.repeat(["colour", "size", "shape"], 200)
+    a, b = ([f"{one} {dice.integers(3)}" for one in questions] for _ in range(2))
+    assert kappa(a, b) > 0.2
+    found = agreement(a, b, questions.tolist())
+    assert found.low < 0 < found.high
+    alone = [kappa(a[i : i + 200], b[i : i + 200]) for i in (0, 200, 400)]
+    assert min(alone) <= found.kappa <= max(alone)
+    assert kappa(a[:200], b[:200], ["colour"] * 200) == pytest.approx(kappa(a[:200], b[:200]))
+
+
+def test_as_many_labels_as_rows_take_no_square_of_memory():
+    a = [f"reply {n}" for n in range(1500)]
+    assert agreement(a, a).kappa == 1
+
+
 def test_where_kappa_is_not_defined_it_is_no_number():
     nothing, same = agreement([], []), agreement(["a"] * 5, ["a"] * 5)
     assert (nothing.rows, same.rows, same.share) == (0, 5, 1.0)

@@ -11,12 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_rows import aids, scored, whole
 
+from synthrec.curation.calibrate import FEWEST
 from synthrec.curation.gold import Gold
 from synthrec.tasks.relevance import relevant
 
 unhurried = settings(deadline=None)  # the machine may be busy
 
-LOGITS = st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=1, max_size=10)
+LOGITS = st.lists(st.tuples(st.floats(-4, 4), st.floats(-4, 4)), min_size=FEWEST, max_size=2 * FEWEST)
+
+
+def many(rows):
+    """Enough rows for a batch that means what these mean; these first."""
+    return [row | {"id": f"{row['id']}-{n}" if n else row["id"]} for n in range(FEWEST) for row in rows]
+
+
+def calibrated(rows, **settings):
+    """The rows alone, calibrated among enough that are like them."""
+    return whole("calibrate", many(rows), aids(**settings))[0][: len(rows)]
 
 
 def scores(rows):
@@ -50,7 +61,7 @@ def test_languages_are_calibrated_apart(english, chinese):
 def test_calibration_turns_the_labels_of_a_prompt_that_always_says_the_same():
     rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 2.5, 1.0, 0.5])]
     assert {row["label"] for row in rows} == {"positive"}
-    kept, _ = whole("calibrate", rows, aids())
+    kept = calibrated(rows)
     assert [row["label"] for row in kept] == ["positive", "positive", "negative", "negative"]
     # The mean of the log-odds was 1.75.
     assert [math.log(row["scores"][0] / row["scores"][1]) for row in kept] == pytest.approx([1.25, 0.75, -0.75, -1.25])
@@ -58,8 +69,7 @@ def test_calibration_turns_the_labels_of_a_prompt_that_always_says_the_same():
 
 
 def test_a_score_of_zero_is_calibrated_too():
-    rows = [scored(0, [0.0, 0.0], scores=[0.0, 1.0]), scored(1, [0.0, 0.0])]
-    (none, even), _ = whole("calibrate", rows, aids())
+    none, even = calibrated([scored(0, [0.0, 0.0], scores=[0.0, 1.0]), scored(1, [0.0, 0.0])])
     assert none["label"] == "negative"
     assert even["label"] == "positive"
 
@@ -95,17 +105,24 @@ def test_without_calibration_scores_are_as_they_are():
 
 @pytest.mark.parametrize("apart", [{"facet": "aspect"}, {"labels": ["positive", "other"]}, {"language": "zh"}])
 def test_each_question_is_calibrated_by_its_own_answers(apart):
-    rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 1.0])]
-    others = [scored(10 + n, [gap, 0.0]) | apart for n, gap in enumerate([-2.0, -4.0])]
-    assert scores([*rows, *others]) == scores(rows) | scores(others) != scores([*rows, *others[:1]])
-    assert [row["scores"][0] > 0.5 for row in whole("calibrate", others, aids())[0]] == [True, False]
+    rows = many([scored(n, [gap, 0.0]) for n, gap in enumerate([3.0, 1.0])])
+    others = many([scored(10 + n, [gap, 0.0]) | apart for n, gap in enumerate([-2.0, -4.0])])
+    assert scores([*rows, *others]) == scores(rows) | scores(others) != scores([*rows, *others[:FEWEST]])
+    assert [row["scores"][0] > 0.5 for row in whole("calibrate", others, aids())[0][:2]] == [True, False]
+
+
+def test_a_handful_of_rows_is_no_batch():
+    """The mean of one row is that row: nothing would be left of what it says. What an empty input told is, though."""
+    rows = [scored(n, [gap, 0.0]) for n, gap in enumerate([-6.0, -5.0, -5.5])]
+    assert scores(rows) == {row["id"]: pytest.approx(row["scores"]) for row in rows}
+    leaning = [scored(n, [gap, 0.0], prior=[-0.127, -2.127]) for n, gap in enumerate([1.0, 3.0])]
+    assert [row["label"] for row in whole("calibrate", leaning, aids())[0]] == ["negative", "positive"]
 
 
 def test_four_grades_are_calibrated_to_probabilities_of_each():
     rows = [scored(n, logits, task="relevance") for n, logits in enumerate([[4.0, 1, 0, 0], [3.0, 1, 0, 2]])]
     assert {row["label"] for row in rows} == {"E"}
-    kept, _ = whole("calibrate", rows, aids())
-    assert [row["label"] for row in kept] == ["E", "I"]
+    assert [row["label"] for row in calibrated(rows)] == ["E", "I"]
     assert relevant([0.5, 0.2, 0.2, 0.1]) == pytest.approx(0.7)  # exact or a substitute
 
 
@@ -134,6 +151,31 @@ def test_right_labels_from_people_set_a_biased_prompt_right(by_text):
     assert right(straight, gold) < 0.4
     assert right(fitted, gold) > 0.75
     assert [sum(row["scores"]) for row in fitted] == pytest.approx([1.0] * len(rows))
+
+
+def test_copies_of_a_text_are_one_right_label():
+    """Nine lines over many rows are nine, however often their texts stand there."""
+    rows, gold = biased(9)
+    told = [replace(one, id=None, text=one.text.upper()) for one in gold]
+    copies = [row | {"id": f"{row['id']}-{n}"} for row in rows for n in range(20)]
+    assert whole("calibrate", copies, aids(gold=told)) == whole("calibrate", copies, aids())
+
+
+def test_a_right_label_of_relevance_is_of_one_product(capfd):
+    rows = [scored(n, [2.0, 1.0, 0, 0], task="relevance", text="pan", product_id=f"P{n}") for n in range(60)]
+    one = [Gold("relevance", "Pan", "E" if n % 3 else "I", product_id=f"P{n}") for n in range(30)]
+    assert whole("calibrate", rows, aids(calibration="none", gold=one[:1])) == (rows, [])
+    assert "1 gold rows are too few" in capfd.readouterr().err
+    kept, _ = whole("calibrate", rows, aids(calibration="none", gold=one))
+    assert "30 gold rows" in capfd.readouterr().err
+    assert kept != rows
+
+
+def test_right_labels_that_are_of_no_row_are_told(capfd):
+    rows, gold = biased(40)
+    lost = [replace(one, id=None, text="said by nobody") for one in gold[:1]]
+    whole("calibrate", rows, aids(gold=lost))
+    assert "1 lines of curate.gold say nothing of any label" in capfd.readouterr().err
 
 
 def test_too_few_right_labels_change_nothing():

@@ -80,8 +80,8 @@ def test_the_stage_accounts_for_every_label(stage):
     assert {(row["stage"], row["raw"]) for row in done.rejects if row["where"] == "q001"} == {("curate", "pan")}
     assert {row["id"]: row["label"] for row in kept if row["task"] == "sentiment"} == {
         "s000": "positive",
-        "s001": "negative",
-        "s002": "positive",
+        "s001": "positive",
+        "s002": "negative",
         "s003": "negative",
     }
     for task, figures in done.figures.items():

@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 from conftest import TEST_KEY
@@ -21,6 +22,7 @@ from synthrec.errors import UserError
 from synthrec.pipeline import Pipeline
 from synthrec.review import decisions
 from synthrec.stages import prepare, synthesize
+from synthrec.storage import Folder
 from synthrec.stores import Event
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -177,6 +179,66 @@ def test_curated_labels_of_a_shopper_go_and_what_was_made_of_them_is_listed(shop
     assert stale == ["train/a1", "train_graph/b1", "evaluate/c1", "evaluate_next/e1", "package/d1"]
     assert not (root / "train_graph" / "work").files()
     assert custody.told(root, None)["entries"][-1]["rebuild"] == stale
+
+
+def test_what_a_stopped_curation_had_noted_goes_and_stops_nobody(shop):
+    root, ann = run(shop).root, custody.pseudonym(ANN)
+    near = root / "curate" / "work" / "f" / "near" / "bands"
+    near.write_table("x.parquet", pa.table({"key": pa.array([1, 2], pa.uint64()), "row": pa.array([0, 1])}))
+    assert custody.reached(root, custody.Shopper(ann))
+    custody.forget(root, ann)
+    assert not (root / "curate" / "work").files()
+
+
+def test_a_word_that_many_labels_are_is_nobodys(tmp_path):
+    """Somebody who once wrote it in a dialogue does not take others' labels along; replies that begin with it go."""
+    root, who = Folder.open(str(tmp_path)), "u_0123456789abcdef"
+    said = "shopper: positive or negative ions?\nagent: positive or so I think, ask the maker"
+    document = {"doc_id": "dialogue:1", "kind": "dialogue", "language": "en", "text": said, "user_id": who}
+    (root / "prepare" / "f" / "corpus").write_table("a.parquet", schema.table([document], schema.CORPUS))
+    asked = {"language": "en", "facet": "", "text": "text", "label": "positive", "model": "m", "prompt": "p"}
+    rows = [
+        asked | {"id": f"L{n}", "request_id": f"R{n}", "task": task, "labels": labels, "sources": [f"review:{n}"]}
+        for n, (task, labels) in enumerate(
+            [
+                ("sentiment", ["positive", "negative"]),
+                ("session", ["positive or", "negative"]),
+                ("reply", ["........", "negative"]),
+                ("reply", ["positive or so I think…", "negative"]),
+            ]
+        )
+    ]
+    (root / "curate" / "f" / "labels").write_table("s.parquet", schema.table(rows, schema.LABEL))
+    custody.forget(root, who)
+    assert [row["id"] for row in (root / "curate" / "f" / "labels").read_table(schema.LABEL).to_pylist()] == [
+        "L0",
+        "L1",
+        "L2",
+    ]
+
+
+def test_a_decision_is_forgotten_when_its_label_has_gone(shop):
+    """The row that would lead to it may be deleted by hand; the decision names the records that it was made of."""
+    root, ann = run(shop).root, custody.pseudonym(ANN)
+    ledger = decisions.Ledger(root, "eve")
+    for user in WORDS:
+        what = {"id": f"gone-{user}", "task": "sentiment", "facet": "", "language": "en", "text": WORDS[user]}
+        seen = {"seen": "positive", "verdict": "accept", "gold": "positive", "reviewer": "eve", "made": "t"}
+        ledger.append(decisions.Decision(**what, **seen, sources=[f"review:r-{user}-1"]))
+    ledger.close()
+    (root / "review" / "decisions").local.joinpath(".eve.jsonl.0a1b2c3d").write_text(WORDS[ANN])
+    assert custody.reached(root, custody.Shopper(ann))["review/decisions/eve.jsonl"] == 1
+    custody.forget(root, ann)
+    assert [one.text for one in decisions.read(root)] == [WORDS[BOB]]
+    assert not [path for path in Path(root.path, "review").rglob(".*") if WORDS[ANN] in path.read_text()]
+
+
+def test_gold_texts_stay_out_of_the_manifest(shop):
+    gold = shop.with_name("gold.jsonl")
+    write(gold, [{"task": "sentiment", "text": f"A {WORDS[ANN]} of a kettle, 1.", "label": "positive"}])
+    steps = ["curate.steps=[usable, calibrate]", f"curate.gold={gold}"]
+    pipeline = run_stages(config.load(shop, steps), ["prepare", "synthesize", "curate"])
+    assert WORDS[ANN] not in json.dumps((pipeline.root / "curate").read_json("manifest.json"))
 
 
 def prepare_fingerprint(root):

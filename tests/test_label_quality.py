@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from label_rows import aids, query, scored, whole
 
 from synthrec import schema
 from synthrec.curation import agreement
+from synthrec.errors import UserError
 from synthrec.storage import Folder
 
 unhurried = settings(deadline=None)  # the machine may be busy
@@ -88,8 +90,8 @@ def test_labels_that_a_second_opinion_gives_otherwise_are_refused(tmp_path):
 
 def test_a_second_opinion_is_calibrated_as_the_first_is(tmp_path):
     """It calls everything positive, as small models do: only what is left without its lean can contradict."""
-    rows = [scored(n, [1.0, 0.0]) | {"sources": [f"review:{n}"]} for n in range(4)]
-    leaning = [0.9, 0.6, 0.8, 0.95]
+    rows = [scored(n, [1.0, 0.0]) | {"sources": [f"review:{n}"]} for n in range(12)]
+    leaning = [0.9, 0.6, 0.8, 0.95] * 3
     others = [row | {"task": "second", "scores": [score, 1 - score]} for row, score in zip(rows, leaning, strict=True)]
     others.append(query("a text has no lean") | {"task": "second"})
     labels = Folder.open(str(tmp_path))
@@ -101,7 +103,7 @@ def test_a_second_opinion_is_calibrated_as_the_first_is(tmp_path):
 
     assert refused("agreement") == []
     assert refused("agreement", "calibrate") == []
-    assert refused("calibrate", "agreement") == ["s001", "s002"]
+    assert refused("calibrate", "agreement") == ["s001", "s002", "s005", "s006", "s009", "s010"]
 
 
 @given(counts=st.tuples(st.integers(1, 60), st.integers(1, 60)), most=st.floats(1, 4))
@@ -115,6 +117,27 @@ def test_no_label_is_much_more_frequent_than_the_rarest(counts, most):
     assert found[rarest] == min(counts)  # of the rarest none is lost
     if max(counts) <= most * min(counts):
         assert refused == []
+
+
+def test_a_second_opinion_that_is_not_there_agrees_with_nothing(tmp_path):
+    labels = Folder.open(str(tmp_path))
+    labels.write_table("x.parquet", schema.table([scored(1, [1.0, 0.0])], schema.LABEL))
+    rows = [scored(n, [1.0, 0.0]) for n in range(3)]
+    for second in ("sentiment_bb", f"{tmp_path}/gone:sentiment"):
+        with pytest.raises(UserError, match=r"curate\.second\.sentiment"):
+            whole("agreement", rows, aids(labels=labels, second={"sentiment": second}, steps=("agreement",)))
+
+
+def test_balance_does_not_ask_in_which_order_labels_were_offered():
+    dice = random.Random(3)
+
+    def row(number, label):
+        labels = dice.sample(["c0", "c1", "c2", "c3"], 4)
+        return scored(number, [0.0] * 4) | {"labels": labels, "label": label, "facet": "category"}
+
+    rows = [row(n, "c0") for n in range(500)] + [row(1000 + n, "c1") for n in range(10)]
+    kept, _ = whole("balance", rows, aids(max_imbalance=5))
+    assert Counter(one["label"] for one in kept) == {"c0": pytest.approx(50, abs=25), "c1": 10}
 
 
 def test_balance_keeps_about_what_was_asked_for():

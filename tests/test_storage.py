@@ -58,7 +58,10 @@ def test_a_write_that_fails_leaves_nothing_behind(kind, request, tmp_path):
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_a_write_that_fails_leaves_the_file_before_it(folder, tmp_path):
+@pytest.mark.parametrize("kind", ["folder", "remote"])
+def test_a_write_that_fails_leaves_the_file_before_it(kind, request, tmp_path):
+    folder = request.getfixturevalue(kind)
+    (tmp_path / "run" / "deep").mkdir(parents=True)
     folder.write_bytes("deep/one.bin", b"whole")
     with pytest.raises(RuntimeError, match="half way"), folder.writing("deep/one.bin") as stream:
         stream.write(b"half")

@@ -8,13 +8,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from synthrec.retrieval import filters as retrieval
 from synthrec.sources.cleaning import left
+from synthrec.sources.records import one_line
 
 # As the catalogue is: full-width letters, markup and odd spaces are no other words.
 CLEANED = AfterValidator(left)
 
 
 Count = Annotated[int, Field(ge=1, le=100, description="how many to return")]
-Id = Annotated[str, Field(min_length=1, max_length=512)]
+Id = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(one_line)]
 UserId = Annotated[
     str,
     Field(

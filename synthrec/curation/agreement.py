@@ -18,6 +18,7 @@ import pyarrow.dataset as pads
 from synthrec import schema
 from synthrec.curation import calibrate
 from synthrec.curation.base import Aids, Outcome, Row, split
+from synthrec.errors import UserError
 from synthrec.storage import Folder
 
 COLUMNS = ["id", "task", "facet", "language", "sources", "text", "label", "labels", "scores", "prior"]
@@ -53,16 +54,26 @@ class _Slices:
 
 
 def opinions(parts: Iterable[list[Row]], aids: Aids) -> Opinions:
-    """The labels of `curate.second`, by what they are about."""
+    """The labels of `curate.second`, by what they are about.
+
+    Raises:
+        UserError: it names no labels; without any, all would seem to be agreed on.
+    """
     found: Opinions = {}
     tasks = {row["task"] for rows in parts for row in rows[:1]}
     for task, (folder, other) in ((task, _where(aids, task)) for task in tasks & set(aids.config.curate.second)):
+        before = len(found)
         about = (pads.field("task") == other) & pads.field("labels").is_valid()
         said = _Slices(folder.read_table(schema.LABEL, COLUMNS, about))
         lean = calibrate.learn(said, aids) if _calibrated(task, aids) else None
         for rows in said:
             for row in calibrate.calibrated(rows, aids, lean)[0] if lean else rows:
                 found[task, row["facet"], _about(row)] = row["label"]
+        if len(found) == before:
+            raise UserError(
+                f"curate.second.{task}: {folder} holds no chosen labels of a task '{other}'",
+                "name a task of this run, or FOLDER-OF-LABELS:TASK of another",
+            )
     return found
 
 
@@ -91,4 +102,4 @@ def _about(row: dict[str, Any]) -> str:
 def _where(aids: Aids, task: str) -> tuple[Folder, str]:
     """Folder and task of the second opinion: a task of this run, or `<folder of labels>:<task>`."""
     where, _, name = aids.config.curate.second[task].rpartition(":")
-    return (Folder.open(where) if where else aids.labels), name
+    return (Folder.open(where, aids.config.storage.key_source) if where else aids.labels), name

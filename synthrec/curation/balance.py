@@ -8,20 +8,24 @@ from collections.abc import Iterable
 from synthrec import schema
 from synthrec.curation.base import Aids, Outcome, Row, split
 
-Question = tuple[str, str, tuple[str, ...]]  # facet, language, labels
+Question = tuple[str, str]  # facet, language
 
 
 def shares(parts: Iterable[list[Row]], aids: Aids) -> dict[tuple[Question, str], float]:
     """The share of each label's rows that is kept: none is more than `curate.max_imbalance` times as frequent as the
     rarest."""
-    counts: Counter[tuple[Question, str]] = Counter()
+    counts: dict[Question, Counter[str]] = {}
     for rows in parts:
-        counts.update((question, row["label"]) for row in rows if (question := _question(row)))
-    rarest: dict[Question, int] = {}
-    for (question, _), count in counts.items():
-        rarest[question] = min(count, rarest.get(question, count))
+        for row in rows:
+            if (question := _question(row)) is not None:
+                counts.setdefault(question, Counter())[row["label"]] += 1
     most = aids.config.curate.max_imbalance
-    return {key: min(1.0, most * rarest[key[0]] / count) for key, count in counts.items()}
+    return {
+        (question, label): min(1.0, most * min(found.values()) / count)
+        for question, found in counts.items()
+        if len(found) <= schema.FEW_LABELS  # more are texts of the shop's own, of which most are rare
+        for label, count in found.items()
+    }
 
 
 def balanced(rows: list[Row], aids: Aids, shares: dict[tuple[Question, str], float]) -> Outcome:
@@ -38,5 +42,5 @@ def balanced(rows: list[Row], aids: Aids, shares: dict[tuple[Question, str], flo
 
 
 def _question(row: Row) -> Question | None:
-    labels = tuple(row["labels"] or ())
-    return (row["facet"], row["language"], labels) if 1 < len(labels) <= schema.FEW_LABELS else None
+    """Whatever the order in which its labels were offered."""
+    return (row["facet"], row["language"]) if len(row["labels"] or ()) > 1 else None

@@ -36,13 +36,14 @@ PULL = 1.0  # weight of a standard normal prior on biases, in rows: with few row
 
 @dataclass(frozen=True)
 class Gold:
-    """A right label. `id` is the label row's; a user's own file has none, and is matched by task and text."""
+    """A right label. `id` is the label row's; a user's own file has none, and is matched by task, text and product."""
 
     task: str
     text: str
     label: str
     facet: str = ""
     id: str | None = None
+    product_id: str = ""
 
 
 def reviewed(root: Folder) -> list[Gold]:
@@ -52,7 +53,7 @@ def reviewed(root: Folder) -> list[Gold]:
 
 
 def from_file(path: str) -> list[Gold]:
-    """A JSONL file with task, text, label and, if a task asks several questions, facet.
+    """A JSONL file with task, text, label and, if a task asks several questions, facet; of relevance, product_id.
 
     Raises:
         UserError: naming the line that is not so.
@@ -72,12 +73,14 @@ def _gold(line: str, where: str) -> Gold:
         row: Any = json.loads(line)
     except ValueError as error:
         raise UserError(f"curate.gold: {where} is not JSON: {error}", hint) from None
-    fields = ("task", "text", "label", "facet")
-    given = {"facet": ""} | row if isinstance(row, dict) else {}
-    values = [given[name] for name in fields if isinstance(given.get(name), str)]
+    fields = ("task", "text", "label", "facet", "product_id")
+    given = {"facet": "", "product_id": ""} | row if isinstance(row, dict) else {}
+    values = {name: given[name] for name in fields if isinstance(given.get(name), str)}
     if len(values) < len(fields):
         raise UserError(f"curate.gold: {where} has no task, text and label", hint)
-    return Gold(*values)
+    if values["task"] == "relevance" and not values["product_id"]:
+        raise UserError(f"curate.gold: {where} does not say which product fits", 'add "product_id": "..."')
+    return Gold(**values)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class Seen:
     """What is remembered of a question's rows, in their order: a few bytes each."""
 
     keys: array[int] = field(default_factory=lambda: array("Q"))  # hash of the text
-    codes: array[int] = field(default_factory=lambda: array("H"))  # place of the label in `labels`
+    codes: array[int] = field(default_factory=lambda: array("I"))  # place of the label in `labels`
     labels: dict[str, int] = field(default_factory=dict)
 
     def add(self, row: Row, seed: int) -> None:

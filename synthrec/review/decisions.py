@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
@@ -41,6 +41,7 @@ class Decision:
     reviewer: str
     made: str  # time, ISO 8601
     chosen: bool = True  # false where the LLM wrote the text: there is no other label to choose
+    sources: Sequence[str] = ()  # ids of the records that the label was made of
 
 
 class Ledger:
@@ -105,29 +106,32 @@ def gold(decisions: Iterable[Decision]) -> dict[str, Decision]:
     return {one.id: one for one in decisions if one.gold is not None}
 
 
-def about(root: Folder, labels: set[str]) -> dict[str, int]:
-    """File, from the run directory -> how many of its lines, undone ones too, are about any of these labels."""
+def about(root: Folder, theirs: Callable[[Decision], bool]) -> dict[str, int]:
+    """File, from the run directory -> how many of its lines, undone ones too, are somebody's."""
     place = _place(root)
-    found = {name: sum(_id(line) in labels for line in _lines(place, name)) for name in place.files(".jsonl")}
+    found = {
+        name: sum(one is not None and theirs(one) for one in map(_decision, _lines(place, name)))
+        for name in place.files(".jsonl")
+    }
     return {f"review/decisions/{name}": lines for name, lines in found.items() if lines}
 
 
-def forget(root: Folder, labels: set[str]) -> dict[str, int]:
-    """Take out all that was decided about these labels, and lines that were cut short, which might be of them.
+def forget(root: Folder, theirs: Callable[[Decision], bool]) -> dict[str, int]:
+    """Take out all that is somebody's, and lines that were cut short, which might be.
 
     Returns:
-        File, from the run directory -> how many lines about them were removed.
+        File, from the run directory -> how many lines of theirs were removed.
 
     Raises:
         UserError: where somebody is reviewing, whose next answer would be lost.
     """
-    place, mine = _place(root), about(root, labels)
+    place, mine = _place(root), about(root, theirs)
     if not place.files(".jsonl"):
         return {}
     with _nobody_reviews(place):
         for name in place.files(".jsonl"):
             lines = _lines(place, name)
-            kept = [line for line in lines if (one := _id(line)) is not None and one not in labels]
+            kept = [line for line in lines if (one := _decision(line)) is not None and not theirs(one)]
             if len(kept) < len(lines):
                 place.write_bytes(name, b"".join(line + b"\n" for line in kept))
     return mine
@@ -157,12 +161,6 @@ def _decision(line: bytes) -> Decision | None:
         return Decision(**json.loads(line))
     except (ValueError, TypeError):
         return None
-
-
-def _id(line: bytes) -> str | None:
-    """Of the label that a line is about; None where the line was cut short."""
-    one = _decision(line)
-    return None if one is None else one.id
 
 
 def _place(root: Folder) -> Folder:

@@ -70,7 +70,7 @@ class Review:
         with self._lock:
             one = Decision(
                 **same, seen=row["label"], verdict=verdict, gold=right, reviewer=self._reviewer, made=made,
-                chosen=bool(row["labels"]),
+                chosen=bool(row["labels"]), sources=row.get("sources") or (),
             )  # fmt: skip
             self._append(one)
             self._verdicts.pop(row["id"], None)

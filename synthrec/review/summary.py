@@ -11,13 +11,17 @@ from typing import Any
 from synthrec.evaluation.agreement import Agreement, agreement
 from synthrec.review.decisions import Decision
 
-REJECTED = "\0rejected"  # a class of its own between reviewers; no label of a task begins so
+Question = tuple[str, str]  # facet, language
+# Classes between reviewers, beside the labels; no label of a task begins so.
+REJECTED = "\0rejected"
+ACCEPTED = "\0accepted"  # of a text that the LLM wrote: what stands as its label is what was asked for, not a class
 
 
 def summary(decisions: Sequence[Decision]) -> dict[str, Any]:
     """By task: rows, verdicts, kappa of the labels against the person, and kappa between each two reviewers.
 
     Kappa is against the label that the person was shown: one that was calibrated on these very answers would flatter.
+    A task's questions, and its languages, are strata.
     Rows that were rejected have no right label and are in the counts alone. Of several reviewers, the last one's word.
     """
     by_task: dict[str, list[Decision]] = defaultdict(list)
@@ -48,27 +52,38 @@ def told(one: dict[str, Any] | None) -> str:
 def _task(found: list[Decision]) -> dict[str, Any]:
     last = {one.id: one for one in found}
     verdicts = Counter(one.verdict for one in last.values())
-    judged = [(one.seen, one.gold) for one in last.values() if one.chosen and one.gold is not None]
+    judged = [(one.seen, one.gold, _question(one)) for one in last.values() if one.chosen and one.gold is not None]
     return {
         "rows": len(last),
         "accepted": verdicts["accept"],
         "corrected": verdicts["correct"],
         "rejected": verdicts["reject"],
-        "kappa": _plain(agreement([s for s, _ in judged], [g for _, g in judged])) if judged else None,
+        "kappa": _kappa([s for s, _, _ in judged], [g for _, g, _ in judged], [q for _, _, q in judged]),
         "reviewers": _pairs(found),
     }
 
 
 def _pairs(found: list[Decision]) -> list[dict[str, Any]]:
     by: dict[str, dict[str, str]] = defaultdict(dict)
+    questions = {one.id: _question(one) for one in found}
     for one in found:
-        by[one.reviewer][one.id] = REJECTED if one.gold is None else one.gold
+        right = one.gold if one.chosen else ACCEPTED
+        by[one.reviewer][one.id] = REJECTED if one.gold is None or right is None else right
     out = []
     for a, b in combinations(sorted(by), 2):
         both = sorted(set(by[a]) & set(by[b]))
         if both:
-            out.append({"who": [a, b]} | _plain(agreement([by[a][i] for i in both], [by[b][i] for i in both])))
+            found_both = agreement([by[a][i] for i in both], [by[b][i] for i in both], [questions[i] for i in both])
+            out.append({"who": [a, b]} | _plain(found_both))
     return out
+
+
+def _question(one: Decision) -> Question:
+    return one.facet, one.language
+
+
+def _kappa(seen: list[str], right: list[str], questions: list[Question]) -> dict[str, Any] | None:
+    return _plain(agreement(seen, right, questions)) if seen else None
 
 
 def _plain(one: Agreement) -> dict[str, Any]:

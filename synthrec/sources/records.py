@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -11,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from synthrec.sources.cleaning import left
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def plain(value: Any) -> Any:
@@ -65,7 +68,14 @@ def sayable(value: str) -> str:
     return value
 
 
-Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=512)]
+def one_line(value: str) -> str:
+    """An id as it came. Raises ValueError where it would break a line: it stands in tables and logs."""
+    if CONTROL.search(value):
+        raise ValueError("it holds control characters")
+    return value
+
+
+Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=512), AfterValidator(one_line)]
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1), AfterValidator(sayable)]
 Time = Annotated[datetime, AfterValidator(_utc)]
 # Bounds stand on the number itself: on `float | None` they would be tried on None too.

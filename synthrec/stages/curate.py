@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,18 +18,21 @@ from synthrec.errors import UserError
 from synthrec.pipeline import Context, Stage
 from synthrec.reports import data_card
 from synthrec.storage import Folder
+from synthrec.tasks import chosen_tasks
 from synthrec.tasks.relevance import relevant
 
 
 def settings(config: Config) -> Any:
-    """The gold labels are part of it: others calibrate anew."""
+    """A hash of the gold labels is part of it: others calibrate anew, and their texts, which are shoppers', stay out of
+    the manifest."""
     root = Folder.open(config.run_dir, config.storage.key_source)
-    said = [asdict(one) for one in gold(config, root)] if "calibrate" in config.curate.steps else []
-    return [config.curate.model_dump(), said]
+    said = gold(config, root) if "calibrate" in config.curate.steps else []
+    return [config.curate.model_dump(), schema.row_id(said) if said else None]
 
 
 def run(context: Context) -> dict[str, Any]:
     steps = chosen(context.config.curate.steps)
+    _check_second(context.config)
     labels, prepared = context.inputs["synthesize"] / "labels", context.inputs["prepare"]
     cluster.start()
     work = context.keep("work") / context.out.path.rpartition("/")[2]
@@ -71,6 +73,15 @@ def gold(config: Config, root: Folder) -> list[Gold]:
     return (reviewed(root) if own.learn_from_review else []) + (from_file(own.gold) if own.gold else [])
 
 
+def _check_second(config: Config) -> None:
+    """A slip in its name would let every label pass as agreed on."""
+    own, second = {task.name for task in chosen_tasks(config)}, config.curate.second
+    if "agreement" in config.curate.steps and not second:
+        raise UserError("curate.steps: agreement has no second opinion", "set curate.second: {task: other task}")
+    if unknown := sorted(set(second) - own):
+        raise UserError(f"curate.second: no task '{unknown[0]}'", f"there are: {', '.join(sorted(own))}")
+
+
 def _check(figures: dict[str, Any]) -> None:
     if "queries" in figures and not figures["queries"]["kept"]:
         steps = "; ".join(f"{s['step']} refused {s['refused']}" for s in figures["queries"]["steps"])
@@ -80,4 +91,4 @@ def _check(figures: dict[str, Any]) -> None:
         )
 
 
-STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=7)
+STAGE = Stage("curate", "keeps the labels worth training on", ("prepare", "synthesize"), settings, run, version=8)
