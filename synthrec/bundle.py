@@ -115,7 +115,10 @@ def check(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         listed = dict(manifest["files"])
-    except (ValueError, KeyError, TypeError):
+        sound = _sound(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
         raise UserError(f"{folder / MANIFEST} is damaged", "run `synthrec package` again") from None
     if manifest.get("format") != FORMAT:
         raise UserError(
@@ -131,6 +134,13 @@ def check(folder: Path) -> dict[str, Any]:
                 f"{folder}: {name} has changed since it was packaged", "package again; bundles are never edited"
             )
     return manifest
+
+
+def _sound(manifest: dict[str, Any]) -> bool:
+    """Whether what steers the ranking can be what was tuned."""
+    weights, settled = manifest["weights"], manifest.get("settled", 0)
+    shares = all(isinstance(one, int | float) and 0 <= one <= 1 for one in weights.values())
+    return shares and isinstance(settled, int) and settled >= 0
 
 
 def load(folder: Path) -> Bundle:

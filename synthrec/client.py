@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from serve_app.schemas import common, operations, shoppers
 from serve_app.schemas import search as texts
@@ -32,6 +32,8 @@ HINTS = {
     503: "the service is full or starting; try again later, or raise serve.replicas",
     504: "ask for less at once, or raise serve.timeout_seconds",
 }
+
+LOCAL = ("127.0.0.1", "::1", "localhost", "0.0.0.0")  # noqa: S104  # the last is asked, not listened at
 
 Model = TypeVar("Model", bound=BaseModel)
 Filters = common.Filters | Mapping[str, Any] | None
@@ -71,14 +73,20 @@ class Client:
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        key = key or os.environ.get(KEY_VARIABLE)
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UserError(f"{url!r} is no URL of a service", "write it like http://127.0.0.1:8000")
-        if key and parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
-            raise UserError(f"the key would travel to {parts.hostname} unencrypted", "use https, or a tunnel")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport)
+        key = (key or os.environ.get(KEY_VARIABLE) or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"the API key (${KEY_VARIABLE}) holds what no key does", "give it as it was printed")
+        scheme, host = _parts(url)
+        here = host in LOCAL
+        if key and scheme == "http" and not here:
+            raise UserError(f"the key would travel to {host} unencrypted", "use https, or a tunnel")
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"),
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout,
+            transport=transport,
+            trust_env=not here,  # a proxy that the environment names would be told the key, and is not this machine
+        )
 
     def search(
         self,
@@ -212,10 +220,10 @@ class Client:
         self.close()
 
     def _get(self, path: str, model: type[Model]) -> Model:
-        return model.model_validate_json(self._ask("GET", path, None))
+        return _read(model, self._ask("GET", path, None))
 
     def _post(self, path: str, body: Mapping[str, Any], model: type[Model]) -> Model:
-        return model.model_validate_json(self._ask("POST", path, _plain(body)))
+        return _read(model, self._ask("POST", path, _plain(body)))
 
     def _ask(self, method: str, path: str, body: Any) -> bytes:
         spent = 0.0
@@ -227,6 +235,8 @@ class Client:
             except httpx.TransportError as error:
                 told = f"cannot reach {self._http.base_url}: {error}"
                 raise ApiError(0, told, "start it with `synthrec serve --config ...`, or mend the URL") from None
+            except ValueError as error:  # what JSON cannot say
+                raise UserError(f"the request cannot be written: {error}", "numbers must be finite") from None
             if reply.is_success:
                 return reply.content
             wait = _wait(reply)
@@ -234,6 +244,26 @@ class Client:
                 raise _error(reply)
             time.sleep(wait)
             spent += wait
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Scheme and host. Raises UserError."""
+    try:
+        parts = urlsplit(url)
+        scheme, host = parts.scheme, parts.hostname or ""
+    except ValueError:
+        scheme, host = "", ""
+    if scheme not in ("http", "https") or not host:
+        raise UserError(f"{url!r} is no URL of a service", "write it like http://127.0.0.1:8000")
+    return scheme, host
+
+
+def _read(model: type[Model], content: bytes) -> Model:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError:
+        told = f"the reply is no {model.__name__}: {content[:80]!r}"
+        raise ApiError(0, told, "is it the service that answers there, of this version?") from None
 
 
 def _wait(reply: httpx.Response) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthrec import console
+from synthrec.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -46,6 +48,8 @@ def keys_add(
     """Print a new key, this once: the file keeps its hash alone. A running endpoint knows it at once."""
     from serve_app import keys as kept
 
+    if rate is not None and not math.isfinite(rate):
+        raise UserError(f"--rate {rate} is no rate", "give a number, or leave it to serve.rate")
     typer.echo(kept.add(file.expanduser(), name, [one.value for one in scope or [Scope.read]], rate))
 
 

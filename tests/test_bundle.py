@@ -144,6 +144,22 @@ def test_a_manifest_that_cannot_be_read_is_told(copy, text):
     assert problem(copy) == f"{copy / 'manifest.json'} is damaged"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": {"en": float("nan")}},
+        {"weights": [0.5]},
+        {"weights": {"en": 7}},
+        {"settled": "all"},
+        {"settled": -1},
+    ],
+)
+def test_a_manifest_that_would_steer_the_ranking_astray_is_told(copy, change):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    replace(copy / "manifest.json", json.dumps(manifest | change).encode())
+    assert problem(copy) == f"{copy / 'manifest.json'} is damaged"
+
+
 @pytest.mark.parametrize("number", [1, 0, None, "2"])
 def test_another_format_is_told(copy, number):
     manifest = json.loads((copy / "manifest.json").read_text())

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from synthrec.config import Config, Tasks, commented, defaults, load
+from synthrec.config.synthesize import Synthesize
 from synthrec.errors import UserError
 
 LEAST = {"name": "shop", "run_dir": "runs/shop", "sources": {"products": {"path": "products.jsonl"}}}
@@ -114,6 +115,11 @@ def test_an_unknown_key_like_no_other_lists_the_keys_there(write):
         ({"name": "../up"}, "name", "'../up'"),
         ({"curate": {"calibration": "some"}}, "curate.calibration", "'some'"),
         ({"synthesize": {"tasks": {"intent": {"candidates": 1}}}}, "synthesize.tasks.intent.candidates", "1"),
+        ({"seed": -1}, "seed", "-1"),
+        ({"serve": {"replicas": [4, 2]}}, "serve.replicas", "[4, 2]"),
+        ({"synthesize": {"engine": {"resources": {"actors": [4, 1]}}}}, "synthesize.engine.resources.actors", "[4, 1]"),
+        ({"recommend": {"sequential": {"heads": 3}}}, "recommend.sequential", "{'heads': 3}"),
+        ({"recommend": {"temporal_shares": [0.9, 0.8]}}, "recommend", "{'temporal_shares': [0.9, 0.8]}"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key(write, change, key, value):
@@ -142,7 +148,19 @@ def test_a_folder_is_told_like_a_missing_file(tmp_path):
     assert "configs/store.yaml" in hint
 
 
-@pytest.mark.parametrize("text", ["name: [", "a: b: c", "\tname: x"])
+@pytest.mark.parametrize("text", ["seed: 2024-02-30", "seed: !!int abc", "x: !!timestamp abc", "[" * 5000])
+def test_a_value_that_is_not_what_it_looks_like_is_told(write, text):
+    assert "shop.yaml is not valid YAML" in told(write(text))[0]
+    key, _, value = text.partition(": ")
+    assert "not YAML" in told(write(LEAST), [f"{key if value else 'seed'}={value or key}"])[0]
+
+
+def test_a_url_that_is_none_is_told(write):
+    engine = {"kind": "openai", "server": {"url": "http://[::1/v1"}}
+    assert "server.url is no URL" in told(write(LEAST | {"synthesize": {"engine": engine}}))[0]
+
+
+@pytest.mark.parametrize("text", ["name: [", "a: b: c", "\tname: x", "name: x\nname: y"])
 def test_what_is_not_yaml_is_told_with_its_line(write, text):
     problem, _ = told(write(text))
     assert "shop.yaml is not valid YAML" in problem
@@ -181,6 +199,12 @@ def test_an_override_reaches_into_groups_that_are_missing_empty_or_null(write, g
         config = load(write(given), ["synthesize.tasks.sentiment.max_reviews=20"])
         assert config.synthesize.tasks.sentiment is not None
         assert config.synthesize.tasks.sentiment.max_reviews == 20
+
+
+def test_a_setting_of_one_task_leaves_the_others_as_they_are_by_default(write):
+    config = load(write(LEAST), ["synthesize.tasks.queries.max_products=500"])
+    assert config.synthesize.tasks == Synthesize().tasks.model_copy(update={"queries": config.synthesize.tasks.queries})
+    assert config.synthesize.tasks.queries.max_products == 500
 
 
 def test_an_override_can_switch_a_task_off(write):

@@ -274,6 +274,25 @@ def passes(row, f):
     )
 
 
+@pytest.mark.parametrize("count", [1, 10, 40])
+def test_a_catalogue_needs_no_brands_categories_and_attributes_and_may_be_small(count):
+    bare = [row(n) | {"brand": None, "category": None, "attributes": {}} for n in range(count)]
+    bundle = bundle_of(bare, unit(count, 6))
+    for how in (EXACT, CODED, Index(exact=0, delta=1)):
+        index = LiveIndex(bundle, how)
+        assert len(index.search("", unit(1, 7)[0], 100, weight=1.0)) == count
+        assert index.search("", unit(1, 7)[0], 100, Filters(brand=("Tarrow",)), weight=1.0) == []
+        index.apply([Change(n, f"p{500 + n}", row(500 + n)) for n in range(1, 5)], unit(4, 8))
+        index.settle()
+        assert index.size == count + 4
+        assert index.search("", unit(1, 7)[0], 100, Filters(brand=("Tarrow", "Ember")), weight=1.0)
+
+
+def test_an_attribute_of_no_value_filters_nothing(bundle):
+    found = LiveIndex(bundle, EXACT).search("pan", None, 10, Filters(attributes={"colour": ()}))
+    assert found == LiveIndex(bundle, EXACT).search("pan", None, 10)
+
+
 @pytest.mark.parametrize("how", [EXACT, CODED])
 def test_a_filter_lets_through_what_it_says(how):
     bundle = bundle_of([row(number) for number in range(50)], unit(50, 6))

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from synthrec.config.base import Positive, Settings
+from synthrec.config.base import Counts, Positive, Settings
 
 
 class Resources(Settings):
     """How the LLM is laid out on the cluster. Changing these never redoes finished rows."""
 
-    actors: tuple[Positive, Positive] = Field((1, 1), description="fewest and most copies of the LLM")
+    actors: Counts = Field((1, 1), description="fewest and most copies of the LLM")
     cpus: Annotated[float, Field(gt=0)] = Field(
         1, description="set aside a copy; Ray Data needs some for its own tasks"
     )

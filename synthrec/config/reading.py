@@ -9,11 +9,14 @@ from typing import Any, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from synthrec.config.telling import group
 from synthrec.config.whole import Config
 from synthrec.errors import UserError
+
+# The others are of values that a tag or a form promises and the text is not: 2024-02-30, !!int abc.
+MALFORMED = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 
 
 def load(path: str | Path, overrides: list[str] | None = None) -> Config:
@@ -27,12 +30,12 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
         UserError: naming the file and the key, and what would be right.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = _yaml(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no config file {path}", "start from configs/store.yaml") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "give a file such as configs/store.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (*MALFORMED, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {error}", "compare it with configs/store.yaml") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings", "start from configs/store.yaml")
@@ -55,7 +58,10 @@ def check_egress(config: Config) -> None:
     engine = config.synthesize.engine
     if engine.kind != "openai" or engine.server is None:
         return
-    host = (urlsplit(engine.server.url).hostname or "").lower()
+    try:
+        host = (urlsplit(engine.server.url).hostname or "").lower()
+    except ValueError as error:
+        raise UserError(f"synthesize.engine.server.url is no URL: {error}", "write it like https://host/v1") from None
     if not _loopback(host) and host not in {one.lower() for one in config.privacy.allow_hosts}:
         raise UserError(
             f"synthesize.engine.server.url: text would go to {host}, which privacy.allow_hosts does not name",
@@ -85,16 +91,46 @@ def _set(data: dict[str, Any], override: str) -> None:
     if not equals:
         raise UserError(f"--set {override}: no '='", "write it as --set train.epochs=3")
     *parents, leaf = key.strip().split(".")
-    for parent in parents:
+    for depth, parent in enumerate(parents, 1):
         if data.get(parent) is None:
-            data[parent] = {}
+            data[parent] = _given_as_default(parents[:depth])
         data = data[parent]
         if not isinstance(data, dict):
             raise UserError(f"--set {override}: {parent} is not a group of settings", "check the dotted key")
     try:
-        data[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        data[leaf] = _yaml(value)
+    except MALFORMED as error:
         raise UserError(f"--set {override}: the value is not YAML: {error}", "quote it, or mend its brackets") from None
+
+
+def _given_as_default(parents: list[str]) -> dict[str, Any]:
+    """What a group that the file leaves out holds: one setting of it must not take the others away."""
+    model: Any = Config
+    for depth, parent in enumerate(parents, 1):
+        field = model.model_fields.get(parent) if model else None
+        if field is None:
+            return {}
+        if depth == len(parents) and isinstance(field.default, BaseModel):
+            return field.default.model_dump(mode="json", exclude_unset=True)
+        model = group(field.annotation)
+    return {}
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a key that is written twice: YAML's own reader keeps the last one, in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is written twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str) -> Any:
+    """Raises one of MALFORMED."""
+    return yaml.load(text, _Once)  # noqa: S506  # a SafeLoader
 
 
 def _explain(path: str, error: ValidationError) -> tuple[str, str]:

@@ -48,6 +48,12 @@ class SequentialModel(NextModel):
     )
 
     @model_validator(mode="after")
+    def _heads_share_the_width(self) -> SequentialModel:
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} of them do not divide width {self.width}")
+        return self
+
+    @model_validator(mode="after")
     def _gbce_samples(self) -> SequentialModel:
         if self.gbce is not None and not self.negatives:
             raise ValueError("gbce is a loss over sampled products: set negatives")
@@ -91,3 +97,10 @@ class Recommend(Settings):
     sessions: bool = Field(True, description="the sequential model also learns the LLM's sessions (task `session`)")
     sequential: SequentialModel = SequentialModel()
     graph: GraphModel = GraphModel()
+
+    @model_validator(mode="after")
+    def _shares_ascend(self) -> Recommend:
+        first, second = self.temporal_shares
+        if not 0 < first < second < 1:
+            raise ValueError("temporal_shares: the first is to be below the second, and both between 0 and 1")
+        return self

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from synthrec.config.base import Fraction, Positive, Settings
+from synthrec.config.base import Counts, Fraction, Positive, Settings
 
 
 class Index(Settings):
@@ -31,11 +31,11 @@ class Serve(Settings):
         None, description="where events and live products are kept; null: SQLite in the run directory"
     )
     index: Index = Index()
-    replicas: tuple[Positive, Positive] = Field((1, 2), description="fewest and most that answer requests")
+    replicas: Counts = Field((1, 2), description="fewest and most that answer requests")
     encoder: Literal["inside", "apart"] = Field(
         "inside", description="queries are encoded in the replicas that answer, or in replicas of their own, as on GPUs"
     )
-    encoder_replicas: tuple[Positive, Positive] = Field((1, 2), description="apart: fewest and most")
+    encoder_replicas: Counts = Field((1, 2), description="apart: fewest and most")
     cpus: Annotated[float, Field(gt=0)] = Field(0.5, description="set aside for a replica")
     encoder_gpus: Annotated[float, Field(ge=0)] = Field(0, description="apart: of an encoder's replica")
     max_ongoing_requests: Positive = Field(10, description="worked on at once by a replica")

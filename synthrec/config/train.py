@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from synthrec.config.base import Fraction, Positive, Settings
+from synthrec.config.base import Counts, Fraction, Positive, Settings
 
 
 class CrossEncoderModel(Settings):
@@ -39,7 +39,7 @@ class Train(Settings):
     """Fine-tuning of the bi-encoder, and of what else learns from the curated labels."""
 
     encoder: str = Field("embedded", description="'embedded', a path, or a hub name")
-    workers: Positive | tuple[Positive, Positive] = Field(
+    workers: Positive | Counts = Field(
         2, description="DDP ranks; [fewest, most]: as many as there is room for, changed from epoch to epoch"
     )
     use_gpu: bool = Field(False, description="a GPU a rank, and NCCL between them")
@@ -88,12 +88,6 @@ class Train(Settings):
     def ranks(self) -> tuple[int, int]:
         """Fewest and most workers."""
         return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
-
-    @model_validator(mode="after")
-    def _fewest_first(self) -> Train:
-        if self.ranks[0] > self.ranks[1]:
-            raise ValueError("workers: the fewest are more than the most")
-        return self
 
     @model_validator(mode="after")
     def _distils_something(self) -> Train:

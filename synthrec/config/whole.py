@@ -24,7 +24,7 @@ class Config(Settings):
         description="of the run, in its report"
     )
     run_dir: str = Field(description="where every stage publishes; a path or a URI")
-    seed: int = Field(13, description="of every random choice")
+    seed: Annotated[int, Field(ge=0)] = Field(13, description="of every random choice")
     sources: Sources
     privacy: Privacy = Privacy()
     storage: Storage = Storage()

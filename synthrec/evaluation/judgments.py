@@ -61,8 +61,11 @@ def _graded(path: str, number: int, line: str) -> Query:
         if not isinstance(text, str):
             raise TypeError(f"the query is no text but {text!r}")
         text = left(text)
-        return Query(str(row.get("query_id", number)), text, row.get("language") or language(text), gains)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        tongue = row.get("language") or language(text)
+        if not isinstance(tongue, str):
+            raise TypeError(f"the language is no text but {tongue!r:.80}")
+        return Query(str(row.get("query_id", number)), text, tongue, gains)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}:{number}: not a judgment ({type(error).__name__}: {error})",
             FORM,
@@ -85,13 +88,13 @@ def load_next_item(
         most: keep so many, by a hash of their place; None: all.
 
     Returns:
-        The queries (a product of the history is never ranked), and how many rows had no product left to ask with, or
-        a target that the catalogue does not hold.
+        The queries (a product of the history is never ranked), and how many rows had no product left to ask with, a
+        target that the catalogue does not hold, or the same product for both.
     """
     fs, path = filesystem(source)
     try:
         table = pq.read_table(path, filesystem=fs, columns=[settings.history, settings.target])
-        if pa.types.is_string(table.schema.field(settings.history).type):
+        if not pa.types.is_nested(table.schema.field(settings.history).type):
             raise TypeError(f"column {settings.history} holds text, not lists of ids")
     except (OSError, pa.ArrowInvalid, TypeError) as error:  # ArrowInvalid: no Parquet file, or not this column
         reason = str(error).splitlines()[0]
@@ -100,7 +103,7 @@ def load_next_item(
     for number, row in enumerate(table.to_pylist()):
         history = [str(p) for p in row[settings.history] or () if str(p) != settings.padding and str(p) in titles]
         target = str(row[settings.target])
-        if not history or target not in titles:
+        if not history or target not in titles or history[-1] == target:  # bought again: asked for by its own name
             continue
         text = titles[history[-1]]
         seen = tuple(p for p in dict.fromkeys(history) if p != target)

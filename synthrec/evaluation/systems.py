@@ -16,10 +16,11 @@ from synthrec.sources.cleaning import clean, language
 
 K1 = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0)
 B = (0.0, 0.3, 0.6, 0.75, 0.9)
+USUAL = (1.2, 0.75)  # k1, b
 WEIGHTS = tuple(i / 20 for i in range(21))
 FEWEST = 5  # queries of a language that can tell weights apart at all; fewer seem certain whenever they agree
 DEPTH = 100
-CHUNK = 512  # queries ranked at once: bounds the memory of the score matrix
+CELLS = 2**25  # scores at once, 128 MB a matrix, of which some are held: so many queries are ranked together
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def rank(queries: list[Query], place: dict[str, int], score: Callable[[Sequence[
     gains, excluded = arrays(queries, place)
     depth = min(DEPTH, len(place))
     parts = [np.zeros((0, depth), np.int64)]
-    for start in range(0, len(queries), CHUNK):
-        rows = range(start, min(start + CHUNK, len(queries)))
+    size = max(1, min(512, CELLS // max(1, len(place))))
+    for start in range(0, len(queries), size):
+        rows = range(start, min(start + size, len(queries)))
         parts.append(metrics.rank(score(rows), depth, excluded[rows.start : rows.stop]))
     return Ranked(queries, np.concatenate(parts), gains)
 
@@ -71,14 +73,16 @@ def fused(
 def tune_bm25(texts: list[str], queries: list[Query], place: dict[str, int]) -> dict[str, float]:
     """The k1 and b with the best NDCG@10 on the queries to tune on; the usual ones where there are none."""
     if not queries:
-        return {"k1": 1.2, "b": 0.75}
+        return {"k1": USUAL[0], "b": USUAL[1]}
     documents = [words(text) for text in texts]
-    best: tuple[float, float, float] = (-1.0, 1.2, 0.75)
-    for k1 in K1:
-        for b in B:
-            found = rank(queries, place, lexical(BM25.from_words(documents, k1, b), queries))
-            best = max(best, (metrics.mean(found.ndcg())[0], k1, b))
-    return {"k1": best[1], "b": best[2]}
+
+    def mark(usual: tuple[float, float]) -> float:
+        found = rank(queries, place, lexical(BM25.from_words(documents, *usual), queries))
+        return metrics.mean(found.ndcg())[0]
+
+    grid = [USUAL, *((k1, b) for k1 in K1 for b in B if (k1, b) != USUAL)]
+    k1, b = max(grid, key=mark)  # the first of several that are as good
+    return {"k1": k1, "b": b}
 
 
 def tune_weights(

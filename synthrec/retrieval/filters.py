@@ -107,7 +107,8 @@ class Facets:
         """Which products pass, shape (products,); `exclude` and names of attributes are the caller's to look at."""
         passed = np.ones(len(self._prices), bool)
         wanted = [(name, getattr(filters, name)) for name in PLAIN if getattr(filters, name)]
-        for name, values in [*wanted, *((_OWN + name, values) for name, values in filters.attributes.items())]:
+        wanted += [(_OWN + name, values) for name, values in filters.attributes.items() if values]
+        for name, values in wanted:
             one = np.zeros(len(passed), bool)
             for value in values:
                 one[self._postings.get((name.casefold(), value.casefold()), _NONE)] = True
@@ -138,8 +139,9 @@ def _gather(postings: dict[Key, Positions], owners: NDArray[np.int64], names: pa
     order = np.argsort(pairs, kind="stable")
     pairs, places = pairs[order], owners[there][order].astype(np.int32)
     starts = np.flatnonzero(np.diff(pairs, prepend=-1))
+    ends = np.append(starts, len(pairs))[1:]  # none where nothing has a value
     told_names, told_values = names.dictionary.to_pylist(), values.dictionary.to_pylist()
-    for start, end in zip(starts, [*starts[1:], len(pairs)], strict=True):
+    for start, end in zip(starts, ends, strict=True):
         name, value = divmod(int(pairs[start]), len(told_values))
         key = told_names[name], told_values[value]
         _join(postings, (key[0].casefold(), key[1].casefold()), places[start:end])

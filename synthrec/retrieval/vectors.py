@@ -16,6 +16,7 @@ Positions = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 FEW = 1_000  # allowed vectors are compared without looking at codes
+LEAST = 32  # vectors that codes can be learned from at all
 TRAINED = 8_192  # vectors that codes are learned from: 512 for each of a group's sixteen values
 PART = 65_536  # vectors are coded at once
 NARROW = 0.3  # of all: fewer are gathered, more are scored with the rest
@@ -77,7 +78,7 @@ def build(vectors: Floats, exact: int, before: VectorIndex | None = None) -> Vec
     Args:
         before: the index of much the same vectors: what it has learned is taken over.
     """
-    if len(vectors) <= exact:
+    if len(vectors) <= max(exact, LEAST):
         return Exact(vectors)
     return Coded(vectors, before if isinstance(before, Coded) else None)
 

@@ -29,6 +29,7 @@ MEASURES: dict[str, Callable[[Ranked], metrics.Values]] = {
     "mrr@10": lambda r: metrics.mrr(r.ranking, r.gains, 10, judgments.RELEVANT),
 }
 # What each trained system is held against.
+SURE = 0.05  # p, corrected for all comparisons, below which a difference is more than chance
 COMPARE = (
     ("fine-tuned encoder", "zero-shot encoder"),
     ("BM25 + fine-tuned", "BM25"),
@@ -177,15 +178,22 @@ def told(values: dict[str, metrics.Values], tongues: list[str], samples: int, se
     among = np.array(tongues)
     table: dict[str, Any] = {m: asdict(bootstrap_mean(v, samples, seed)) for m, v in values.items()}
     table["by_language"] = {
-        tongue: {m: metrics.mean(v[among == tongue])[0] for m, v in values.items()} for tongue in sorted(set(tongues))
+        tongue: {m: _mean(v[among == tongue]) for m, v in values.items()} for tongue in sorted(set(tongues))
     }
     return table
 
 
+def _mean(values: metrics.Values) -> float | None:
+    """None where no query has anything to find: JSON knows no NaN."""
+    found = metrics.mean(values)[0]
+    return None if np.isnan(found) else found
+
+
 def _verdict(one: dict[str, Any]) -> str:
-    if one["low"] > 0:
-        return "better"
-    return "worse" if one["high"] < 0 else "no difference shown"
+    """Beyond chance in all comparisons together, as `p_holm` is."""
+    if one["p_holm"] >= SURE:
+        return "no difference shown"
+    return "better" if one["mean"] > 0 else "worse"
 
 
 def _sentiment(context: Context) -> dict[str, Any] | None:
@@ -235,7 +243,8 @@ def _print_ranking(test: dict[str, Any]) -> None:
     )
     for name, by_measure in test["systems"].items():
         cells = [_cell(by_measure[m], m == "ndcg@10") for m in MEASURES]
-        cells += [f"{by_measure['by_language'][t]['ndcg@10']:.3f}" for t in tongues]
+        of_tongues = [by_measure["by_language"][t]["ndcg@10"] for t in tongues]
+        cells += ["-" if one is None else f"{one:.3f}" for one in of_tongues]
         table.add_row(name, *cells)
     console.console.print(table)
     for one in test["comparisons"]:

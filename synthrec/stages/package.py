@@ -16,10 +16,12 @@ import synthrec
 from synthrec import bundle, console, schema
 from synthrec.compression.encoder import Encoder, load
 from synthrec.config import Config, Package
+from synthrec.errors import UserError
 from synthrec.evaluation.compressed import Judge, Judged
 from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.retrieval.bm25 import BM25
+from synthrec.sources.cleaning import clean
 from synthrec.stages import evaluate, parts
 
 
@@ -29,12 +31,35 @@ def settings(config: Config) -> Any:
 
 
 def run(context: Context) -> dict[str, Any]:
+    folder = context.out.local
+    manifest = _packaged(folder) or _package(context, folder)
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    console.say(
+        f"    {manifest['system']} over {manifest['products']} products, encoder in {manifest['encoder']['kind']}, "
+        f"{size / 1e6:.0f} MB: {folder}"
+    )
+    return {name: manifest[name] for name in ("system", "encoder", "products")} | {"bytes": size}
+
+
+def _packaged(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a bundle that stands here already, made with the settings that are set again: replicas may have
+    its files mapped, so it is never written anew."""
+    if not (folder / bundle.MANIFEST).is_file():
+        return None
+    try:
+        return bundle.check(folder)
+    except UserError as error:
+        console.warn(f"{error.problem}: it is packaged anew")
+        (folder / bundle.MANIFEST).unlink()
+        return None
+
+
+def _package(context: Context, folder: Path) -> dict[str, Any]:
     tuned = context.inputs["evaluate"].read_json("metrics.json")
     winner = tuned["winner"]
     catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
     texts = catalogue["text"].to_pylist()
     index = BM25.build(texts, **tuned["bm25"])
-    folder = context.out.local
     shutil.rmtree(folder / "model", ignore_errors=True)
     encoder, judged = _encoder(context, catalogue, index, winner["weights"], folder / "model")
     recommender = _recommender(context, folder)
@@ -62,12 +87,7 @@ def run(context: Context) -> dict[str, Any]:
         },
     )
     bundle.check(folder)
-    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    console.say(
-        f"    {manifest['system']} over {manifest['products']} products, encoder in {encoder['kind']}, "
-        f"{size / 1e6:.0f} MB: {folder}"
-    )
-    return {"system": winner["system"], "encoder": encoder, "products": manifest["products"], "bytes": size}
+    return manifest
 
 
 def _encoder(
@@ -86,7 +106,8 @@ def _encoder(
         told: dict[str, Any] = {"asked": config.encoder, "ndcg@10": {"float32": plain.ndcg}}
         if config.encoder != "float32":
             kind = "int8" if config.encoder == "auto" else config.encoder
-            small = judge.judge(_compressed(context, trained, judge.texts, kind, model))
+            asked = {clean(query.text) for query in (*tune, *test)}
+            small = judge.judge(_compressed(context, trained, judge.texts, asked, kind, model))
             told["ndcg@10"][kind] = small.ndcg
             if _worth(config, kind, plain, small):
                 kept, judged = kind, small
@@ -101,11 +122,13 @@ def _encoder(
     return told | {"kind": kept}, judged
 
 
-def _compressed(context: Context, trained: BiEncoder, texts: list[str], kind: str, model: Path) -> Encoder:
+def _compressed(
+    context: Context, trained: BiEncoder, texts: list[str], judged: set[str], kind: str, model: Path
+) -> Encoder:
     if kind == "static":
         from synthrec.compression.distil import distil
 
-        distil(trained, _queries(context), texts).save(model)
+        distil(trained, _queries(context, judged), texts).save(model)
     else:
         from synthrec.compression.export import export
 
@@ -113,14 +136,14 @@ def _compressed(context: Context, trained: BiEncoder, texts: list[str], kind: st
     return load(model)
 
 
-def _queries(context: Context) -> list[str]:
+def _queries(context: Context, judged: set[str]) -> list[str]:
     """What shoppers typed, and what the LLM wrote for them; no judged query, which are for measuring alone."""
     searches = pads.field("kind") == "search"
     typed = (context.inputs["prepare"] / "corpus").read_table(schema.CORPUS, ["text", "kind"], searches)
     written = (context.inputs["curate"] / "labels").read_table(
         schema.LABEL, ["text", "task"], pads.field("task") == "queries"
     )
-    return sorted({text for table in (typed, written) for text in table["text"].to_pylist() if text})
+    return sorted({text for table in (typed, written) for text in table["text"].to_pylist() if text} - judged)
 
 
 def _worth(config: Package, kind: str, plain: Judged, small: Judged) -> bool:

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from synthrec import bundle, cluster, console, schema, stores
 from synthrec.config import Serve
 from synthrec.errors import UserError
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 START_SECONDS = 120
 BEHIND_HAPROXY = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104  # where it finds the replicas
 BATCH = 10_000  # events written at once
+SEEDED = "seeded"  # a note in the store: what shoppers did before it was there is in it
 
 
 def run(pipeline: Pipeline, ask: list[str] | None) -> None:
@@ -100,8 +99,9 @@ def open_store(pipeline: Pipeline, where: Home) -> None:
         if plan.bundle != where.version:
             plan = Plan(where.version, previous)
         store.note(NOTE, plan.row())
-        if not store.popular(1):
+        if not store.noted(SEEDED):  # one that was killed meanwhile begins again: an event is kept once
             _seed(pipeline, store)
+            store.note(SEEDED, {"version": where.version})
     finally:
         store.close()
 
@@ -126,9 +126,10 @@ def _seed(pipeline: Pipeline, store: Store) -> None:
 
 def show(url: str, query: str) -> list[dict[str, Any]]:
     """Ask the endpoint a query and print its best products."""
-    reply = httpx.post(f"{url}/v1/search", json={"query": query, "k": 5}, timeout=START_SECONDS)
-    reply.raise_for_status()
-    hits: list[dict[str, Any]] = reply.json()["hits"]
+    from synthrec.client import Client
+
+    with Client(url, timeout=START_SECONDS) as shop:
+        hits = [hit.model_dump() for hit in shop.search(query, 5).hits]
     console.say("", f"  {query}")
     for place, hit in enumerate(hits, 1):
         console.say(f"    {place}. {told(hit)}")
