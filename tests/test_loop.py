@@ -248,6 +248,21 @@ def test_only_its_owner_can_read_the_run(small_run):
     assert small_run.root.local.stat().st_mode & 0o077 == 0
 
 
+def test_settings_that_were_set_before_find_their_bundle_as_it_was(small_run, capfd):
+    """Replicas may have its files mapped: it is published again, and not written."""
+    folder = small_run.folder("package").local
+    files = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    before = small_run.manifest("package")
+    (small_run.root / "package").write_json("manifest.json", before | {"fingerprint": "0" * 12})  # others came between
+    run_stages(small_run.config)
+    assert "package is up to date" not in capfd.readouterr().err
+    after = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    assert {p: (s.st_ino, s.st_mtime_ns) for p, s in after.items()} == {
+        p: (s.st_ino, s.st_mtime_ns) for p, s in files.items()
+    }
+    assert small_run.manifest("package")["figures"] == before["figures"]
+
+
 def test_a_damaged_publication_is_made_again(small_run, capfd):
     folder = small_run.folder("package").local
     shutil.rmtree(folder)

@@ -6,16 +6,19 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import numpy as np
 import pytest
 
-from synthrec import bundle, schema
+from serve_app.local import Home
+from synthrec import bundle, schema, stores
 from synthrec.errors import UserError
 from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.retrieval.ranking import rank
 from synthrec.stages import serve
+from synthrec.stores import sqlite
 
 JSON = {"content-type": "application/json"}
 
@@ -113,6 +116,36 @@ def test_shoppers_of_the_files_are_known_from_the_start(api, small_run):
     assert sum(api.post("/v1/profile", json={"user_id": shopper}).json()["events"].values()) > 0
     assert api.post("/v1/recommend", json={"user_id": shopper}).json()["basis"] in ("model", "text")
     assert api.post("/v1/recommend", json={}).json()["basis"] == "popularity"
+
+
+def test_a_store_whose_filling_was_cut_short_is_filled(small_run, tmp_path, monkeypatch):
+    """An event is kept once, however often it is told."""
+    home = Home(str(small_run.folder("package").local.parent), "none", f"sqlite:///{tmp_path}/store.sqlite")
+    monkeypatch.setattr(serve, "BATCH", 7)
+    with monkeypatch.context() as cut:
+        one_more, told = sqlite.SqliteStore.add_events, []
+
+        def dies(self, events):
+            if told:
+                raise KeyboardInterrupt
+            told.append(one_more(self, events))
+
+        cut.setattr(sqlite.SqliteStore, "add_events", dies)
+        with pytest.raises(KeyboardInterrupt):
+            serve.open_store(small_run, home)
+    for _ in range(2):
+        serve.open_store(small_run, home)
+    rows = (small_run.folder("prepare") / "interactions").read_table(schema.INTERACTIONS).to_pylist()
+    with closing(stores.open(home.store)) as store:
+        assert sorted(store.users()) == sorted({row["user_id"] for row in rows})
+        assert sum(len(store.history(user, 1000)) for user in store.users()) == len({tuple(r.values()) for r in rows})
+
+
+def test_what_the_endpoint_refuses_is_told_in_words(api, monkeypatch):
+    monkeypatch.delenv("SYNTHREC_API_KEY", raising=False)
+    assert serve.show(str(api.base_url), "pan for pancakes")[0]["product_id"].startswith("KIT")
+    with pytest.raises(UserError, match="at most 512 characters"):
+        serve.show(str(api.base_url), "a" * 600)
 
 
 def test_a_put_product_is_found_within_two_seconds_on_every_replica(api):

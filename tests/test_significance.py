@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthrec.evaluation.significance import bootstrap_mean, compare, holm, paired_bootstrap
+from synthrec.evaluation.significance import bootstrap_mean, compare, holm, paired_bootstrap, verdict
 
 
 def test_the_interval_covers_the_true_mean_about_95_times_in_100():
@@ -125,3 +125,16 @@ def test_pairs_are_compared_each_with_its_baseline_and_corrected_together():
         assert (one["mean"], one["low"], one["high"], one["p"]) == (alone.mean, alone.low, alone.high, alone.p)
     assert [one["p_holm"] for one in found] == holm([one["p"] for one in found])
     assert found[0]["p_holm"] == 2 * found[0]["p"]
+
+
+def test_a_verdict_holds_for_all_comparisons_together():
+    """Five systems with nothing to tell them apart, each a little lucky: alone one would be called better."""
+    dice = np.random.default_rng(5)
+    nothing = np.zeros(60)
+    values = {f"s{n}": dice.normal(0, 1, 60) for n in range(4)} | {"zero": nothing, "lucky": dice.normal(0.28, 1, 60)}
+    tests = compare(values, [(name, "zero") for name in values if name != "zero"], seed=3)
+    lucky = next(one for one in tests if one["system"] == "lucky")
+    assert lucky["low"] > 0 and lucky["p_holm"] > 0.05
+    assert verdict(lucky) == "no difference shown"
+    assert verdict({"p_holm": 0.01, "mean": -0.1}) == "worse"
+    assert verdict({"p_holm": 0.01, "mean": 0.1}) == "better"

@@ -10,6 +10,7 @@ import numpy as np
 
 from synthrec.evaluation.metrics import Values
 
+SURE = 0.05  # p, corrected for all comparisons, below which a difference is more than chance
 CHUNK = 256  # resamples drawn at once: bounds memory
 
 
@@ -76,6 +77,13 @@ def compare(
     for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
         test["p_holm"] = p
     return tests
+
+
+def verdict(test: Mapping[str, Any]) -> str:
+    """What a comparison shows in all of them together, as `p_holm` does."""
+    if test["p_holm"] >= SURE:
+        return "no difference shown"
+    return "better" if test["mean"] > 0 else "worse"
 
 
 def _means(values: Values, samples: int, seed: int) -> Values:

@@ -15,7 +15,7 @@ from synthrec import console, schema
 from synthrec.config import Config, Source
 from synthrec.evaluation import classification, judgments, metrics, systems
 from synthrec.evaluation.judgments import Query
-from synthrec.evaluation.significance import bootstrap_mean, compare
+from synthrec.evaluation.significance import bootstrap_mean, compare, verdict
 from synthrec.evaluation.systems import Ranked
 from synthrec.pipeline import Context, Stage
 from synthrec.retrieval.bm25 import BM25
@@ -29,7 +29,6 @@ MEASURES: dict[str, Callable[[Ranked], metrics.Values]] = {
     "mrr@10": lambda r: metrics.mrr(r.ranking, r.gains, 10, judgments.RELEVANT),
 }
 # What each trained system is held against.
-SURE = 0.05  # p, corrected for all comparisons, below which a difference is more than chance
 COMPARE = (
     ("fine-tuned encoder", "zero-shot encoder"),
     ("BM25 + fine-tuned", "BM25"),
@@ -161,7 +160,7 @@ def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
     context.out.write_table("per_query.parquet", pa.Table.from_pylist(rows))
     tests = compare({name: by_measure["ndcg@10"] for name, by_measure in values.items()}, COMPARE, samples, seed)
     for one in tests:
-        one["verdict"] = _verdict(one)
+        one["verdict"] = verdict(one)
     counts = {t: tongues.count(t) for t in sorted(set(tongues))}
     excluded = sum(len(q.exclude) for q in asked)
     return {"queries": len(asked), "languages": counts, "systems": table, "comparisons": tests, "excluded": excluded}
@@ -187,13 +186,6 @@ def _mean(values: metrics.Values) -> float | None:
     """None where no query has anything to find: JSON knows no NaN."""
     found = metrics.mean(values)[0]
     return None if np.isnan(found) else found
-
-
-def _verdict(one: dict[str, Any]) -> str:
-    """Beyond chance in all comparisons together, as `p_holm` is."""
-    if one["p_holm"] >= SURE:
-        return "no difference shown"
-    return "better" if one["mean"] > 0 else "worse"
 
 
 def _sentiment(context: Context) -> dict[str, Any] | None:
@@ -259,4 +251,4 @@ def _cell(value: dict[str, float], interval: bool) -> str:
 
 
 NEEDS = ("prepare", "synthesize", "curate", "train")
-STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run, version=3)
+STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run, version=4)
