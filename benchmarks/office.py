@@ -172,7 +172,7 @@ def _models(
         same_settings(folder, asdict(recipe) | {"epochs": given.epochs})
         keep = Checkpoints(folder / "choose")
         drafts[name] = fit(
-            [*choose.train, *more],
+            choose.train,
             len(vectors),
             recipe,
             seed,
@@ -180,12 +180,13 @@ def _models(
             keep,
             lambda model: ndcg(model, choose.validation, choose.train),
             features,
+            more,
         )
         epochs[name] = (keep.progress().best or 0) + 1
-        all_rows = [*final.train, *more]
         again = replace(recipe, patience=None)
+        keep = Checkpoints(folder / "final")
         models[name] = fit(
-            all_rows, len(vectors), again, seed, epochs[name], Checkpoints(folder / "final"), features=features
+            final.train, len(vectors), again, seed, epochs[name], keep, features=features, synthetic=more
         )
     return drafts, models, epochs
 

@@ -187,6 +187,59 @@ def test_training_leaves_cold_items_without_an_embedding_of_their_own(negatives,
     assert (model.catalogue.ids.weight[1:7] != before[1:7]).any(1).all()
 
 
+def thinking(negatives=0, **shape):
+    """Items 15 to 17 stand in synthetic sequences alone; weights as of a model that knows nothing of them."""
+    whole = Shape(**{**vars(SMALL), "negatives": negatives, **shape})
+    torch.manual_seed(0)
+    plain = Sequential(COLD, whole, texts())
+    model = Sequential(COLD, whole, texts(), np.arange(20) < 18)
+    model.load_state_dict(plain.state_dict())
+    return plain, model
+
+
+@pytest.mark.parametrize("negatives", [0, 20])
+def test_what_nobody_took_is_no_negative_of_what_somebody_took(negatives):
+    """Twenty sampled are all there are, and stand for themselves: both losses are softmax over the same."""
+    plain, model = thinking(negatives)
+    rows = arrays([[1, 2, 3], [4, 5, 6, 14]])
+    assert model.loss(rows).item() == pytest.approx(plain.loss(rows).item(), rel=1e-5)
+    full = thinking()[1]
+    led = arrays([[1, 16], [3, 4, 17]])
+    assert model.loss(led).item() == pytest.approx(full.loss(led).item(), rel=1e-5)
+    hidden = full.encode(arrays([[1]])) @ full.vectors().T
+    among = np.delete(hidden[0], [18, 19])
+    expected = float(np.log(np.exp(among).sum()) - hidden[0][16])
+    assert full.loss(led[:1]).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_thought_of_item_is_learnt_by_its_features_alone_and_kept_so(tmp_path):
+    _, model = thinking(temperature=0.1)
+    optimizer = torch.optim.AdamW(model.parameter_groups(0.01, 0.0))
+    rows = arrays([[i % 15, (i + 1) % 15] for i in range(15)] + [[3, 16]] * 4)
+
+    def step():
+        optimizer.zero_grad()
+        model.loss(rows).backward()
+        optimizer.step()
+
+    before = model.scores(ask([[3]]))[0]
+    for _ in range(60):
+        step()
+    after = model.scores(ask([[3]]))[0]
+    assert not model.catalogue.ids.weight[15:].any()
+    assert (after > after[16]).sum() <= 1 < (before > before[16]).sum()
+    model.save(tmp_path)
+    again = Sequential.load(tmp_path)
+    assert again.loss(rows).item() == pytest.approx(model.eval().loss(rows).item(), rel=1e-5)
+    assert (again.pool == model.pool).all()
+
+
+def test_without_features_what_was_thought_of_is_known_as_any_other():
+    model = Sequential(COLD, SMALL, None, np.arange(20) < 18)
+    assert np.isfinite(model.scores(ask([[16]]))[:, :18]).all()
+    assert np.isneginf(model.scores(ask([[16]]))[:, 18:]).all()
+
+
 def test_without_features_a_cold_item_cannot_be_scored():
     scores = made(known=COLD).scores(ask([[1, 2], [3]]))
     assert np.isneginf(scores[:, 15:]).all()

@@ -42,12 +42,14 @@ def fit(
     keep: Checkpoints | None = None,
     validate: Callable[[Sequential], float] | None = None,
     features: Features | None = None,
+    synthetic: Sequence[Items] = (),
 ) -> Sequential:
     """Train from `keep`'s last checkpoint, or from the start; the model of the best epoch, or of the last."""
     torch.manual_seed(seed)
-    known = np.bincount(np.concatenate(list(train)), minlength=items) > 0
-    model = Sequential(known, recipe.shape, features)
-    rows = [one for one in train if len(one) > 1]
+    nothing = np.zeros(0, np.int64)
+    known, thought = (np.bincount(np.concatenate([nothing, *some]), minlength=items) > 0 for some in (train, synthetic))
+    model = Sequential(known, recipe.shape, features, thought)
+    rows = [one for one in (*train, *synthetic) if len(one) > 1]
     plan = loop.Plan(
         len(rows), recipe.batch_size, epochs, recipe.warmup, seed, decay=recipe.decay, patience=recipe.patience
     )

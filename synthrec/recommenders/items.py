@@ -14,28 +14,35 @@ Features = NDArray[np.float32]
 class Items(nn.Module):
     """Vectors of items, (items, width).
 
-    A cold item, one that was in no sequence learnt from, has no embedding of its own: its part is zero and stays zero,
-    since no gradient reaches it. What is known of it are its features.
+    A cold item, one that no shopper took in what is learnt from, has no embedding of its own: its part is zero and
+    stays zero. What is known of it are its features.
 
     Args:
         known: (items,) whether the item occurs in what is learnt from.
         features: (items, any width) of frozen encoders; several, as of text and image, side by side in the columns.
         ids: whether a known item also has an embedding of its own.
         unit: whether vectors are brought to length 1. What is often taken then wins by direction, not by length.
+        guests: whether learning asks for cold items, too; no gradient may reach their embeddings then.
     """
 
     known: Tensor
     features: Tensor
 
     def __init__(
-        self, known: NDArray[np.bool_], width: int, ids: bool, features: Features | None, unit: bool = False
+        self,
+        known: NDArray[np.bool_],
+        width: int,
+        ids: bool,
+        features: Features | None,
+        unit: bool = False,
+        guests: bool = False,
     ) -> None:
         super().__init__()
         if not ids and features is None:
             raise ValueError("an item needs an embedding of its own, features, or both")
         if features is not None and len(features) != len(known):
             raise ValueError(f"{len(features)} rows of features for {len(known)} items")
-        self.count, self.width, self.unit = len(known), width, unit
+        self.count, self.width, self.unit, self.guests = len(known), width, unit, guests
         self.register_buffer("known", torch.from_numpy(known.copy()))
         self.ids = nn.Embedding(len(known), width) if ids else None
         if self.ids is not None:
@@ -59,7 +66,10 @@ class Items(nn.Module):
         """Vectors of the items numbered `which` (n,), or of all: (n, width)."""
         parts = []
         if self.ids is not None:
-            parts.append(self.ids.weight if which is None else self.ids(which))
+            own = self.ids.weight if which is None else self.ids(which)
+            if self.guests:
+                own = own * (self.known if which is None else self.known[which])[:, None]
+            parts.append(own)
         if self.adaptor is not None:
             parts.append(self.adaptor(self.features if which is None else self.features[which]))
         whole = parts[0] if len(parts) == 1 else parts[0] + parts[1]

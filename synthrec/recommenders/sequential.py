@@ -26,6 +26,7 @@ from synthrec.recommenders.items import Features, Items
 from synthrec.recommenders.packing import Group, Packed, pack
 
 History = NDArray[np.int64]
+FOREIGN = -1e9  # the logit of what is no negative here
 
 
 @dataclass(frozen=True)
@@ -53,18 +54,35 @@ class Sequential(nn.Module):
     """A Scorer. Items are numbers from 0; there is no number for padding.
 
     Args:
-        known: (items,) whether the item occurs in what is learnt from; only such are learnt and sampled.
+        known: (items,) whether shoppers took the item in what is learnt from; only such are learnt and sampled.
         features: (items, any width), see `Items`; without them a cold item cannot be scored.
+        thought: (items,) whether synthetic sequences hold it. Of these, what no shopper took is learnt by its features
+            alone, and is a negative only where such an item is right: that shoppers did not take what was not on sale
+            says nothing against it, and as everybody's negative it would never be recommended.
     """
 
-    pool: Tensor  # numbers of the known items
+    cold: Tensor  # (items,): thought of, and taken by nobody
+    pool: Tensor  # numbers of the known items, then of the cold ones
 
-    def __init__(self, known: NDArray[np.bool_], shape: Shape, features: Features | None = None) -> None:
+    def __init__(
+        self,
+        known: NDArray[np.bool_],
+        shape: Shape,
+        features: Features | None = None,
+        thought: NDArray[np.bool_] | None = None,
+    ) -> None:
         super().__init__()
         self.shape = shape
         self.items = len(known)
-        self.catalogue = Items(known, shape.width, shape.ids, features, unit=shape.temperature is not None)
-        self.register_buffer("pool", torch.from_numpy(np.flatnonzero(known)), persistent=False)
+        cold = np.zeros(len(known), bool) if thought is None else thought & ~known
+        if features is None:  # then an embedding of its own is all that an item is
+            known, cold = known | cold, np.zeros(len(known), bool)
+        self.warm = int(known.sum())
+        unit, guests = shape.temperature is not None, bool(cold.any())
+        self.catalogue = Items(known, shape.width, shape.ids, features, unit, guests)
+        self.register_buffer("cold", torch.from_numpy(cold), persistent=False)
+        pool = np.concatenate([np.flatnonzero(known), np.flatnonzero(cold)])
+        self.register_buffer("pool", torch.from_numpy(pool), persistent=False)
         self.ages = nn.Embedding(shape.longest, shape.width)
         nn.init.normal_(self.ages.weight, std=0.02)
         self.dropout = nn.Dropout(shape.dropout)
@@ -95,8 +113,14 @@ class Sequential(nn.Module):
         return loss(packed, targets)
 
     def _softmax(self, packed: Packed, targets: Tensor) -> Tensor:
-        hidden = self.hidden(self.catalogue(packed.items), packed)
-        return functional.cross_entropy(_product(hidden, self.catalogue(self.pool)), self._place(self.pool)[targets])
+        hidden, among = self.hidden(self.catalogue(packed.items), packed), self.catalogue(self.pool)
+        right = self._place(self.pool)[targets]
+        if self.warm == len(self.pool):
+            return functional.cross_entropy(_product(hidden, among), right)
+        cold = self.cold[targets]
+        parts = ((~cold, among[: self.warm]), (cold, among))
+        losses = [functional.cross_entropy(_product(hidden[p], a), right[p], reduction="sum") for p, a in parts]
+        return (losses[0] + losses[1]) / len(targets)
 
     def _sampled(self, packed: Packed, targets: Tensor) -> Tensor:
         drawn = torch.randperm(len(self.pool), device=self.device)[: self.shape.negatives]
@@ -111,6 +135,8 @@ class Sequential(nn.Module):
         column = self._place(sampled)[targets]
         hit = (column >= 0).nonzero()[:, 0]
         logits[hit, column[hit]] = -torch.inf  # what is right is no negative
+        foreign = (drawn >= self.warm) & ~self.cold[targets][:, None]
+        logits = logits.masked_fill(foreign, FOREIGN)
         own = (hidden.float() * right.float()).sum(1)
         if self.shape.gbce is not None:
             return gbce(own, logits, len(sampled) / max(1, len(self.pool) - 1), self.shape.gbce)
@@ -166,7 +192,7 @@ class Sequential(nn.Module):
     def save(self, folder: Path) -> None:
         """Weights, and features as they are used, as safetensors; the shape as JSON."""
         features = self.catalogue.features if self.catalogue.adaptor is not None else None
-        tensors = self.state_dict() | ({} if features is None else {"features": features})
+        tensors = self.state_dict() | {"cold": self.cold} | ({} if features is None else {"features": features})
         save_file({name: one.contiguous() for name, one in tensors.items()}, folder / "sequential.safetensors")
         (folder / "sequential.json").write_text(json.dumps(asdict(self.shape)))
 
@@ -176,7 +202,8 @@ class Sequential(nn.Module):
         tensors = load_file(folder / "sequential.safetensors")
         features = tensors.pop("features", None)
         known = tensors["catalogue.known"].numpy()
-        model = cls(known, shape, None if features is None else features.numpy())
+        cold = tensors.pop("cold", torch.zeros(len(known), dtype=torch.bool))  # files from before there were have none
+        model = cls(known, shape, None if features is None else features.numpy(), cold.numpy())
         model.load_state_dict(tensors)
         if features is not None:
             model.catalogue.features = features  # whitened already

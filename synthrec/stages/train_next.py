@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -88,14 +88,21 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
             "no shopper has two steps to learn from, beside those that are kept to validate and to test",
             "give sources.interactions with longer histories, or leave sequential out of recommend.models",
         )
-    known = np.zeros(len(shop.products), bool)
-    known[np.concatenate([np.zeros(0, np.int64), *rows])] = True
+    known, thought = (_held(some, len(shop.products)) for some in (shop.split.train, shop.synthetic))
     names = ("width", "blocks", "heads", "longest", "dropout", "ids", "negatives", "temperature", "gbce")
     shape = Shape(**{name: getattr(config, name) for name in names})
     torch.manual_seed(seed)
-    model = Sequential(known, shape, vectors if config.text else None)
+    model = Sequential(known, shape, vectors if config.text else None, thought)
     table = pa.table({"items": pa.array(rows, ITEMS)}, schema=SEQUENCE)
-    return model, table, {"sequences": len(rows), "synthetic": len(shop.synthetic), "known_products": int(known.sum())}
+    figures = {"sequences": len(rows), "synthetic": len(shop.synthetic)}
+    return model, table, figures | {"known_products": int(known.sum()), "thought_of": int((thought & ~known).sum())}
+
+
+def _held(sequences: Sequence[NDArray[np.int64]], products: int) -> NDArray[np.bool_]:
+    """Which products some sequences hold."""
+    held = np.zeros(products, bool)
+    held[np.concatenate([np.zeros(0, np.int64), *sequences])] = True
+    return held
 
 
 def _graph(config: GraphModel, seed: int, shop: Shop, vectors: Vectors | None) -> Made:
