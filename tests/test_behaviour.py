@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthrec import schema
-from synthrec.training.behaviour import behaviour, sessions
+from synthrec.training.behaviour import behaviour, sessions, weight
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 PRODUCTS = pa.array(["p0", "p1", "p2"])
@@ -72,3 +72,11 @@ def test_sessions_are_those_products_of_the_label_that_the_catalogue_has_both_wa
         {"task": "queries", "fields": []},
     ]
     assert [one.tolist() for one in sessions(labels, {"p0": 0, "p2": 2})] == [[2, 0], [0, 2]]
+
+
+def test_synthetic_steps_count_together_no_more_than_is_asked():
+    real, thought = [np.arange(4), np.arange(1)], [np.arange(5)] * 3  # 3 steps, and 12
+    assert weight(real, thought, 1.0) == 0.25
+    assert weight(real, thought, 2.0) == 0.5
+    assert weight(thought, real, 1.0) == 1.0, "few of them count as they are"
+    assert weight([], thought, 1.0) == weight(real, [], 1.0) == 1.0

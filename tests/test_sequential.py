@@ -141,10 +141,10 @@ def test_gbce_is_its_formula(t):
     beta = share * (t * (1 - 1 / share) + 1 / share)
     right, wrong = 1 / (1 + np.exp(-own)), 1 / (1 + np.exp(-others))
     by_hand = -np.mean((np.log(right**beta) + np.log(1 - wrong).sum(1)) / 6)
-    found = gbce(torch.from_numpy(own), torch.from_numpy(others), share, t)
+    found = gbce(torch.from_numpy(own), torch.from_numpy(others), share, t).mean()
     assert float(found) == pytest.approx(by_hand, rel=1e-6)
     hit = torch.from_numpy(np.concatenate([others, np.full((4, 1), -np.inf)], axis=1))
-    assert float(gbce(torch.from_numpy(own), hit, share, t)) == pytest.approx(by_hand * 6 / 7, rel=1e-6)
+    assert float(gbce(torch.from_numpy(own), hit, share, t).mean()) == pytest.approx(by_hand * 6 / 7, rel=1e-6)
 
 
 @pytest.mark.parametrize(("negatives", "t"), [(0, None), (8, None), (8, 0.75)])
@@ -232,6 +232,15 @@ def test_a_thought_of_item_is_learnt_by_its_features_alone_and_kept_so(tmp_path)
     again = Sequential.load(tmp_path)
     assert again.loss(rows).item() == pytest.approx(model.eval().loss(rows).item(), rel=1e-5)
     assert (again.pool == model.pool).all()
+
+
+@pytest.mark.parametrize("negatives", [0, 20])
+def test_a_sequence_counts_by_its_weight(negatives):
+    _, model = thinking(negatives)
+    rows = arrays([[1, 2, 3], [7], [4, 5, 6, 16]])
+    alone = [model.loss([one]).item() for one in (rows[0], rows[2])]
+    assert model.loss(rows, [1.0, 9.0, 0.25]).item() == pytest.approx((2 * alone[0] + 0.75 * alone[1]) / 2.75, rel=1e-5)
+    assert model.loss(rows, [2.0] * 3).item() == pytest.approx(model.loss(rows).item(), rel=1e-6)
 
 
 def test_without_features_what_was_thought_of_is_known_as_any_other():

@@ -17,7 +17,10 @@ from synthrec.evaluation.splits import Cases, Items
 from synthrec.recommenders.items import Features
 from synthrec.recommenders.sequential import Sequential, Shape
 from synthrec.training import loop
+from synthrec.training.behaviour import weight
 from synthrec.training.checkpoints import Checkpoints
+
+SYNTHETIC = 1.0  # what all synthetic steps count together, at most, over all real ones
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def fit(
     nothing = np.zeros(0, np.int64)
     known, thought = (np.bincount(np.concatenate([nothing, *some]), minlength=items) > 0 for some in (train, synthetic))
     model = Sequential(known, recipe.shape, features, thought)
-    rows = [one for one in (*train, *synthetic) if len(one) > 1]
+    kinds = ((train, 1.0), (synthetic, weight(train, synthetic, SYNTHETIC)))
+    rows = [(one, counts) for some, counts in kinds for one in some if len(one) > 1]
     plan = loop.Plan(
         len(rows), recipe.batch_size, epochs, recipe.warmup, seed, decay=recipe.decay, patience=recipe.patience
     )
@@ -60,7 +64,7 @@ def fit(
                 keep(metrics, save)
 
         loop.train(
-            lambda batch: model.loss([rows[i] for i in batch]),
+            lambda batch: model.loss(*zip(*(rows[i] for i in batch), strict=True)),
             model,
             model.parameter_groups(recipe.learning_rate, recipe.weight_decay),
             plan,

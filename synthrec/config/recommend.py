@@ -95,6 +95,9 @@ class Recommend(Settings):
     )
     filter_viewed: bool = Field(True, description="never recommend what the shopper has already taken")
     sessions: bool = Field(True, description="the sequential model also learns the LLM's sessions (task `session`)")
+    sessions_weight: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="of all steps of these sessions together, at most, over that of all real ones"
+    )
     sequential: SequentialModel = SequentialModel()
     graph: GraphModel = GraphModel()
 

@@ -101,26 +101,34 @@ class Sequential(nn.Module):
         temperature = self.shape.temperature
         return x if temperature is None else functional.normalize(x, dim=-1) / temperature
 
-    def loss(self, sequences: Sequence[History]) -> Tensor:
+    def loss(self, sequences: Sequence[History], weights: Sequence[float] | None = None) -> Tensor:
         """Mean cross-entropy of each item that follows another, over the last `longest` of each sequence.
 
         A sequence of fewer than two items has none. There must be one that has.
+
+        Args:
+            weights: how much each sequence's steps count; None: all the same.
         """
         whole = [one[-self.shape.longest - 1 :] for one in sequences if len(one) > 1]
         packed = pack([one[:-1] for one in whole], self.device)
         targets = torch.from_numpy(np.concatenate([whole[i][1:] for i in packed.order])).to(self.device)
-        loss = self._sampled if self.shape.negatives else self._softmax
-        return loss(packed, targets)
+        losses = (self._sampled if self.shape.negatives else self._softmax)(packed, targets)
+        if weights is None:
+            return losses.mean()
+        own = [weight for weight, one in zip(weights, sequences, strict=True) if len(one) > 1]
+        counts = torch.tensor([own[i] for i in packed.order for _ in whole[i][1:]], device=self.device)
+        return (losses * counts).sum() / counts.sum()
 
     def _softmax(self, packed: Packed, targets: Tensor) -> Tensor:
         hidden, among = self.hidden(self.catalogue(packed.items), packed), self.catalogue(self.pool)
         right = self._place(self.pool)[targets]
         if self.warm == len(self.pool):
-            return functional.cross_entropy(_product(hidden, among), right)
+            return functional.cross_entropy(_product(hidden, among), right, reduction="none")
         cold = self.cold[targets]
-        parts = ((~cold, among[: self.warm]), (cold, among))
-        losses = [functional.cross_entropy(_product(hidden[p], a), right[p], reduction="sum") for p, a in parts]
-        return (losses[0] + losses[1]) / len(targets)
+        losses = hidden.new_zeros(len(targets), dtype=torch.float32)
+        for part, negatives in ((~cold, among[: self.warm]), (cold, among)):
+            losses[part] = functional.cross_entropy(_product(hidden[part], negatives), right[part], reduction="none")
+        return losses
 
     def _sampled(self, packed: Packed, targets: Tensor) -> Tensor:
         drawn = torch.randperm(len(self.pool), device=self.device)[: self.shape.negatives]
@@ -140,7 +148,7 @@ class Sequential(nn.Module):
         own = (hidden.float() * right.float()).sum(1)
         if self.shape.gbce is not None:
             return gbce(own, logits, len(sampled) / max(1, len(self.pool) - 1), self.shape.gbce)
-        return (torch.logaddexp(own, logits.logsumexp(1)) - own).mean()
+        return torch.logaddexp(own, logits.logsumexp(1)) - own
 
     def _place(self, among: Tensor) -> Tensor:
         """(items,): where each item is among some, -1 where it is not."""
@@ -222,7 +230,7 @@ def gbce(own: Tensor, others: Tensor, share: float, t: float) -> Tensor:
     share = min(share, 1.0)
     power = share * (t * (1 - 1 / share) + 1 / share)
     losses = power * functional.softplus(-own) + functional.softplus(others).sum(1)
-    return losses.mean() / (others.shape[1] + 1)
+    return losses / (others.shape[1] + 1)
 
 
 def _product(hidden: Tensor, items: Tensor) -> Tensor:
@@ -259,7 +267,7 @@ class Block(nn.Module):
 
 
 class Objective(nn.Module):
-    """What training asks for, see base.py. A row holds `items`, a sequence of at least two."""
+    """What training asks for, see base.py. A row: `items`, a sequence of at least two, and its `weight`, if any."""
 
     def __init__(self, model: Sequential, learning_rate: float, weight_decay: float) -> None:
         super().__init__()
@@ -272,7 +280,7 @@ class Objective(nn.Module):
         return cls(Sequential.load(folder), settings["learning_rate"], settings["weight_decay"])
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.model.loss([np.array(one) for one in batch["items"]])
+        return self.model.loss([np.array(one) for one in batch["items"]], batch.get("weight"))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return self.model.parameter_groups(*self.rates)

@@ -14,20 +14,22 @@ from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.evaluation.splits import Split, leave_one_out, reachable, temporal
 from synthrec.pipeline import Context
-from synthrec.training.behaviour import behaviour, sessions
+from synthrec.training.behaviour import behaviour, sessions, weight
 
 SESSIONS = pads.field("task") == "session"
 
 
 @dataclass(frozen=True)
 class Shop:
-    """`products` and `texts` in order of place; `users` by number; `synthetic`: sequences that the LLM thought of."""
+    """`products` and `texts` in order of place; `users` by number; `synthetic`: sequences that the LLM thought of, a
+    step of which counts `weight` of a real one."""
 
     products: list[str]
     texts: list[str]
     users: list[str]
     split: Split
     synthetic: list[NDArray[np.int64]]
+    weight: float = 1.0
 
 
 def settings(config: Config) -> list[Any]:
@@ -61,7 +63,9 @@ def read(context: Context) -> Shop:
         if own.sessions
         else []
     )
-    return Shop(list(place), catalogue["text"].to_pylist(), found.users, split, sessions(labels, place))
+    thought = sessions(labels, place)
+    counts = weight(split.train, thought, own.sessions_weight)
+    return Shop(list(place), catalogue["text"].to_pylist(), found.users, split, thought, counts)
 
 
 def vectors(context: Context, texts: list[str]) -> NDArray[np.float32]:

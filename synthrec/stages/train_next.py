@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from synthrec.training.loop import Plan
 
 ITEMS = pa.list_(pa.int64())
-SEQUENCE = pa.schema([pa.field("items", ITEMS, nullable=False)])
+SEQUENCE = pa.schema([pa.field("items", ITEMS, nullable=False), pa.field("weight", pa.float32(), nullable=False)])
 PAIR = pa.schema([pa.field(name, pa.int64(), nullable=False) for name in ("user", "item")])
 CASE = pa.schema(
     [
@@ -39,7 +39,8 @@ Start = Callable[[Any, int, Shop, Vectors | None], Made]  # of settings and a se
 
 def settings(name: str, config: Config) -> Any:
     own = config.recommend
-    return [getattr(own, name).own(), next_items.settings(config), own.sessions, fitting.layout(config)]
+    thought = [own.sessions, own.sessions_weight]
+    return [getattr(own, name).own(), next_items.settings(config), thought, fitting.layout(config)]
 
 
 def _run(name: str, context: Context) -> dict[str, Any]:
@@ -82,7 +83,8 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
 
     from synthrec.recommenders.sequential import Sequential, Shape
 
-    rows = [one for one in [*shop.split.train, *shop.synthetic] if len(one) > 1]
+    kinds = ((shop.split.train, 1.0), (shop.synthetic, shop.weight))
+    rows = [(one, counts) for some, counts in kinds for one in some if len(one) > 1]
     if not rows:
         raise UserError(
             "no shopper has two steps to learn from, beside those that are kept to validate and to test",
@@ -93,8 +95,9 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
     shape = Shape(**{name: getattr(config, name) for name in names})
     torch.manual_seed(seed)
     model = Sequential(known, shape, vectors if config.text else None, thought)
-    table = pa.table({"items": pa.array(rows, ITEMS)}, schema=SEQUENCE)
-    figures = {"sequences": len(rows), "synthetic": len(shop.synthetic)}
+    items, weights = zip(*rows, strict=True)
+    table = pa.table({"items": pa.array(items, ITEMS), "weight": pa.array(weights, pa.float32())}, schema=SEQUENCE)
+    figures = {"sequences": len(rows), "synthetic": len(shop.synthetic), "synthetic_weight": shop.weight}
     return model, table, figures | {"known_products": int(known.sum()), "thought_of": int((thought & ~known).sum())}
 
 

@@ -50,6 +50,13 @@ def behaviour(interactions: pa.Table, products: pa.Array | pa.ChunkedArray, even
     return Behaviour(coded.dictionary.to_pylist(), np.split(item, cuts), np.split(time, cuts))
 
 
+def weight(real: Iterable[NDArray[np.int64]], synthetic: Iterable[NDArray[np.int64]], most: float) -> float:
+    """How much a synthetic step is to count, of a real one's 1, so that all together count at most `most` times as much
+    as all real ones: an LLM has as many sessions to tell as there are products, however few shoppers there were."""
+    taken, thought = (sum(max(0, len(one) - 1) for one in some) for some in (real, synthetic))
+    return min(1.0, most * taken / thought) if taken and thought else 1.0
+
+
 def sessions(labels: Iterable[dict[str, Any]], place: dict[str, int]) -> list[NDArray[np.int64]]:
     """Sequences that the LLM thought plausible, from LABEL rows of the task `session`, each both ways.
 
