@@ -2,7 +2,8 @@
 
 Learnt is from `sequences_train` and the products' text alone: about an eighth of the interactions that the published
 models saw, but later ones. Every product is ranked for every row of `sequences_test`, what stands in the row's history
-left out. Epochs and shares of the mixture are chosen on the last step of each training shopper; then all is learnt.
+left out. Epochs, shares of the mixture, and whether synthetic sessions are in it are chosen on the last step of each
+training shopper; then all is learnt.
 """
 
 from __future__ import annotations
@@ -62,11 +63,10 @@ def main() -> None:
     chosen, mixtures = {}, []
     for seed in given.seeds:
         drafts, models, epochs = _models(choose, final, vectors, synthetic, seed, given)
-        name = list(models)[-1]
-        shares = _shares(drafts[name], choose, vectors)
-        mixtures.append(_mixture(models[name], final, vectors, shares))
-        models[f"{name}, EASE, text likeness"] = mixtures[-1]
-        chosen[seed] = {"epochs": epochs, "shares": shares}
+        names, shares = _chosen(drafts, choose, vectors)
+        mixtures.append(_mixture([models[name] for name in names], final, vectors, shares))
+        models["what is chosen of those that read text, EASE, text likeness"] = mixtures[-1]
+        chosen[seed] = {"epochs": epochs, "models": names, "shares": shares}
         for system, model in models.items():
             found.setdefault(system, []).append(_judge(model, final))
     if len(mixtures) > 1:  # what varies by the seed is noise, and noise is less in the middle of several
@@ -191,19 +191,23 @@ def _models(
     return drafts, models, epochs
 
 
-def _mixture(model: Scorer, split: Split, vectors: Features, shares: tuple[float, float]) -> Scorer:
+def _mixture(models: list[Scorer], split: Split, vectors: Features, shares: tuple[float, float]) -> Scorer:
     parts = _baselines(split, vectors)
-    return Fusion([(model, 1.0), (parts["EASE"], shares[0]), (parts["text likeness"], shares[1])])
+    own = [(model, 1 / len(models)) for model in models]
+    return Fusion([*own, (parts["EASE"], shares[0]), (parts["text likeness"], shares[1])])
 
 
-def _shares(model: Scorer, choose: Split, vectors: Features) -> tuple[float, float]:
-    """Of EASE and the text likeness beside the model, those that do best on the validation."""
+def _chosen(drafts: dict[str, Scorer], choose: Split, vectors: Features) -> tuple[list[str], tuple[float, float]]:
+    """Which of the models that read text, or all of them, and the shares of EASE and the text likeness beside, do best
+    on the validation."""
 
-    def mark(shares: tuple[float, float]) -> float:
-        mixed = _mixture(model, choose, vectors, shares)
+    def mark(one: tuple[list[str], tuple[float, float]]) -> float:
+        mixed = _mixture([drafts[name] for name in one[0]], choose, vectors, one[1])
         return float(judge(mixed, choose.validation, choose.train, True, (10,)).by_case["ndcg@10"].mean())
 
-    return max(((one, other) for one in SHARES for other in SHARES), key=mark)
+    text = [name for name in drafts if "text" in name]
+    groups = [[name] for name in text] + ([text] if len(text) > 1 else [])
+    return max(((names, (one, other)) for names in groups for one in SHARES for other in SHARES), key=mark)
 
 
 def _judge(system: Scorer, split: Split) -> Judged:
