@@ -118,7 +118,7 @@ def test_an_unknown_key_like_no_other_lists_the_keys_there(write):
         ({"seed": -1}, "seed", "-1"),
         ({"serve": {"replicas": [4, 2]}}, "serve.replicas", "[4, 2]"),
         ({"synthesize": {"engine": {"resources": {"actors": [4, 1]}}}}, "synthesize.engine.resources.actors", "[4, 1]"),
-        ({"recommend": {"sequential": {"heads": 3}}}, "recommend.sequential", "{'heads': 3}"),
+        ({"recommend": {"sequential": {"heads": 3}}}, "recommend", "{'sequential': {'heads': 3}}"),
         ({"recommend": {"temporal_shares": [0.9, 0.8]}}, "recommend", "{'temporal_shares': [0.9, 0.8]}"),
     ],
 )

@@ -48,12 +48,6 @@ class SequentialModel(NextModel):
     )
 
     @model_validator(mode="after")
-    def _heads_share_the_width(self) -> SequentialModel:
-        if self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} of them do not divide width {self.width}")
-        return self
-
-    @model_validator(mode="after")
     def _gbce_samples(self) -> SequentialModel:
         if self.gbce is not None and not self.negatives:
             raise ValueError("gbce is a loss over sampled products: set negatives")
@@ -100,6 +94,14 @@ class Recommend(Settings):
     )
     sequential: SequentialModel = SequentialModel()
     graph: GraphModel = GraphModel()
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Recommend:
+        """Of what is configured: a search may try what does not fit together, and says which trial failed."""
+        own = self.sequential
+        if own.width % own.heads:
+            raise ValueError(f"sequential.heads: {own.heads} of them do not divide width {own.width}")
+        return self
 
     @model_validator(mode="after")
     def _shares_ascend(self) -> Recommend:
