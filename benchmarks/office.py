@@ -59,12 +59,13 @@ def main() -> None:
     labels = (pipeline.folder("synthesize") / "labels").read_table(schema.LABEL).to_pylist() if given.products else []
     synthetic = sessions(labels, place)
     vectors = _vectors(catalogue)
-    found = {name: [_judge(one, final)] for name, one in _baselines(final, vectors).items()}
+    before, simple = (_baselines(split, vectors) for split in (choose, final))
+    found = {name: [_judge(one, final)] for name, one in simple.items()}
     chosen, mixtures = {}, []
     for seed in given.seeds:
         drafts, models, epochs = _models(choose, final, vectors, synthetic, seed, given)
-        names, shares = _chosen(drafts, choose, vectors)
-        mixtures.append(_mixture([models[name] for name in names], final, vectors, shares))
+        names, shares = _chosen(drafts, choose, before)
+        mixtures.append(_mixture([models[name] for name in names], simple, shares))
         models["what is chosen of those that read text, EASE, text likeness"] = mixtures[-1]
         chosen[seed] = {"epochs": epochs, "models": names, "shares": shares}
         for system, model in models.items():
@@ -191,18 +192,20 @@ def _models(
     return drafts, models, epochs
 
 
-def _mixture(models: list[Scorer], split: Split, vectors: Features, shares: tuple[float, float]) -> Scorer:
-    parts = _baselines(split, vectors)
+def _mixture(models: list[Scorer], parts: dict[str, Scorer], shares: tuple[float, float]) -> Scorer:
+    """Of models and, of the `parts`, the baselines that err on other rows."""
     own = [(model, 1 / len(models)) for model in models]
     return Fusion([*own, (parts["EASE"], shares[0]), (parts["text likeness"], shares[1])])
 
 
-def _chosen(drafts: dict[str, Scorer], choose: Split, vectors: Features) -> tuple[list[str], tuple[float, float]]:
+def _chosen(
+    drafts: dict[str, Scorer], choose: Split, parts: dict[str, Scorer]
+) -> tuple[list[str], tuple[float, float]]:
     """Which of the models that read text, or all of them, and the shares of EASE and the text likeness beside, do best
     on the validation."""
 
     def mark(one: tuple[list[str], tuple[float, float]]) -> float:
-        mixed = _mixture([drafts[name] for name in one[0]], choose, vectors, one[1])
+        mixed = _mixture([drafts[name] for name in one[0]], parts, one[1])
         return float(judge(mixed, choose.validation, choose.train, True, (10,)).by_case["ndcg@10"].mean())
 
     text = [name for name in drafts if "text" in name]

@@ -17,7 +17,7 @@ from synthrec.evaluation.splits import Cases, Items
 from synthrec.recommenders.items import Features
 from synthrec.recommenders.sequential import Sequential, Shape
 from synthrec.training import loop
-from synthrec.training.behaviour import weight
+from synthrec.training.behaviour import held, weight
 from synthrec.training.checkpoints import Checkpoints
 
 SYNTHETIC = 1.0  # what all synthetic steps count together, at most, over all real ones
@@ -49,9 +49,7 @@ def fit(
 ) -> Sequential:
     """Train from `keep`'s last checkpoint, or from the start; the model of the best epoch, or of the last."""
     torch.manual_seed(seed)
-    nothing = np.zeros(0, np.int64)
-    known, thought = (np.bincount(np.concatenate([nothing, *some]), minlength=items) > 0 for some in (train, synthetic))
-    model = Sequential(known, recipe.shape, features, thought)
+    model = Sequential(held(train, items), recipe.shape, features, held(synthetic, items))
     kinds = ((train, 1.0), (synthetic, weight(train, synthetic, SYNTHETIC)))
     rows = [(one, counts) for some, counts in kinds for one in some if len(one) > 1]
     plan = loop.Plan(

@@ -15,7 +15,8 @@ from synthrec.config.telling import group
 from synthrec.config.whole import Config
 from synthrec.errors import UserError
 
-# The others are of values that a tag or a form promises and the text is not: 2024-02-30, !!int abc.
+# The others are of bytes that are no UTF-8, and of values that a tag or a form promises and the text is not:
+# 2024-02-30, !!int abc.
 MALFORMED = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
 
 
@@ -35,7 +36,7 @@ def load(path: str | Path, overrides: list[str] | None = None) -> Config:
         raise UserError(f"no config file {path}", "start from configs/store.yaml") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}", "give a file such as configs/store.yaml") from None
-    except (*MALFORMED, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise UserError(f"{path} is not valid YAML: {error}", "compare it with configs/store.yaml") from None
     if not isinstance(data, dict):
         raise UserError(f"{path} holds no settings", "start from configs/store.yaml")

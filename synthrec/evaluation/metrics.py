@@ -53,6 +53,12 @@ def mean(values: Values) -> tuple[float, int]:
     return (float(known.mean()), len(known)) if len(known) else (float("nan"), 0)
 
 
+def mean_or_none(values: Values) -> float | None:
+    """The same mean alone; None where no query has a value, for JSON knows no NaN."""
+    found, known = mean(values)
+    return found if known else None
+
+
 def _ratio(above: NDArray[Any], below: NDArray[Any]) -> Values:
     out = np.full(len(below), np.nan)
     np.divide(above, below, out=out, where=below > 0)

@@ -11,7 +11,6 @@ from typing import Any
 from synthrec.evaluation.agreement import Agreement, agreement
 from synthrec.review.decisions import Decision
 
-Question = tuple[str, str]  # facet, language
 # Classes between reviewers, beside the labels; no label of a task begins so.
 REJECTED = "\0rejected"
 ACCEPTED = "\0accepted"  # of a text that the LLM wrote: what stands as its label is what was asked for, not a class
@@ -52,13 +51,14 @@ def told(one: dict[str, Any] | None) -> str:
 def _task(found: list[Decision]) -> dict[str, Any]:
     last = {one.id: one for one in found}
     verdicts = Counter(one.verdict for one in last.values())
-    judged = [(one.seen, one.gold, _question(one)) for one in last.values() if one.chosen and one.gold is not None]
+    judged = [one for one in last.values() if one.chosen and one.gold is not None]
+    seen, right = [one.seen for one in judged], [str(one.gold) for one in judged]
     return {
         "rows": len(last),
         "accepted": verdicts["accept"],
         "corrected": verdicts["correct"],
         "rejected": verdicts["reject"],
-        "kappa": _kappa([s for s, _, _ in judged], [g for _, g, _ in judged], [q for _, _, q in judged]),
+        "kappa": _plain(agreement(seen, right, [_question(one) for one in judged])) if judged else None,
         "reviewers": _pairs(found),
     }
 
@@ -67,23 +67,18 @@ def _pairs(found: list[Decision]) -> list[dict[str, Any]]:
     by: dict[str, dict[str, str]] = defaultdict(dict)
     questions = {one.id: _question(one) for one in found}
     for one in found:
-        right = one.gold if one.chosen else ACCEPTED
-        by[one.reviewer][one.id] = REJECTED if one.gold is None or right is None else right
+        by[one.reviewer][one.id] = REJECTED if one.gold is None else one.gold if one.chosen else ACCEPTED
     out = []
     for a, b in combinations(sorted(by), 2):
         both = sorted(set(by[a]) & set(by[b]))
         if both:
-            found_both = agreement([by[a][i] for i in both], [by[b][i] for i in both], [questions[i] for i in both])
-            out.append({"who": [a, b]} | _plain(found_both))
+            first, second = ([by[who][i] for i in both] for who in (a, b))
+            out.append({"who": [a, b]} | _plain(agreement(first, second, [questions[i] for i in both])))
     return out
 
 
-def _question(one: Decision) -> Question:
+def _question(one: Decision) -> tuple[str, str]:
     return one.facet, one.language
-
-
-def _kappa(seen: list[str], right: list[str], questions: list[Question]) -> dict[str, Any] | None:
-    return _plain(agreement(seen, right, questions)) if seen else None
 
 
 def _plain(one: Agreement) -> dict[str, Any]:

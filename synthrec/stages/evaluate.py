@@ -177,15 +177,10 @@ def told(values: dict[str, metrics.Values], tongues: list[str], samples: int, se
     among = np.array(tongues)
     table: dict[str, Any] = {m: asdict(bootstrap_mean(v, samples, seed)) for m, v in values.items()}
     table["by_language"] = {
-        tongue: {m: _mean(v[among == tongue]) for m, v in values.items()} for tongue in sorted(set(tongues))
+        tongue: {m: metrics.mean_or_none(v[among == tongue]) for m, v in values.items()}
+        for tongue in sorted(set(tongues))
     }
     return table
-
-
-def _mean(values: metrics.Values) -> float | None:
-    """None where no query has anything to find: JSON knows no NaN."""
-    found = metrics.mean(values)[0]
-    return None if np.isnan(found) else found
 
 
 def _sentiment(context: Context) -> dict[str, Any] | None:

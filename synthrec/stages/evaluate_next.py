@@ -13,7 +13,7 @@ from synthrec import console
 from synthrec.config import Config
 from synthrec.evaluation import recommendation
 from synthrec.evaluation.baselines import EASE, Fusion, ItemKNN, Likeness, Popularity
-from synthrec.evaluation.metrics import Values
+from synthrec.evaluation.metrics import mean_or_none
 from synthrec.evaluation.recommendation import Judged
 from synthrec.evaluation.significance import bootstrap_mean, compare
 from synthrec.pipeline import Context, Stage
@@ -82,16 +82,12 @@ def _measure(context: Context, judged: dict[str, Judged], cold: Any) -> dict[str
     for name, one in judged.items():
         found: dict[str, Any] = {m: asdict(bootstrap_mean(one.by_case[m], samples, seed)) for m in MEASURES}
         found |= {key: one.beyond[f"{key}@10"] for key in ("coverage", "novelty", "popularity")}
-        found["cold_ndcg@10"], found["warm_ndcg@10"] = (_mean(one.by_case["ndcg@10"][p]) for p in (cold, ~cold))
+        found["cold_ndcg@10"], found["warm_ndcg@10"] = (mean_or_none(one.by_case["ndcg@10"][p]) for p in (cold, ~cold))
         systems[name] = found
         rows.append(pa.table({"system": [name] * len(cold), "cold": cold} | {m: one.by_case[m] for m in MEASURES}))
     context.out.write_table("per_case.parquet", pa.concat_tables(rows))
     viewed = context.config.recommend.filter_viewed
     return {"systems": systems, "cases": len(cold), "cold_cases": int(cold.sum()), "filter_viewed": viewed}
-
-
-def _mean(values: Values) -> float | None:
-    return float(values.mean()) if len(values) else None
 
 
 def _compare(context: Context, judged: dict[str, Judged], marks: dict[str, float]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.base import Cases
 from synthrec.stages import fitting, next_items
 from synthrec.stages.next_items import Shop
+from synthrec.training.behaviour import held
 
 if TYPE_CHECKING:
     from synthrec.training.loop import Plan
@@ -90,7 +91,7 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
             "no shopper has two steps to learn from, beside those that are kept to validate and to test",
             "give sources.interactions with longer histories, or leave sequential out of recommend.models",
         )
-    known, thought = (_held(some, len(shop.products)) for some in (shop.split.train, shop.synthetic))
+    known, thought = (held(some, len(shop.products)) for some in (shop.split.train, shop.synthetic))
     names = ("width", "blocks", "heads", "longest", "dropout", "ids", "negatives", "temperature", "gbce")
     shape = Shape(**{name: getattr(config, name) for name in names})
     torch.manual_seed(seed)
@@ -99,13 +100,6 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
     table = pa.table({"items": pa.array(items, ITEMS), "weight": pa.array(weights, pa.float32())}, schema=SEQUENCE)
     figures = {"sequences": len(rows), "synthetic": len(shop.synthetic), "synthetic_weight": shop.weight}
     return model, table, figures | {"known_products": int(known.sum()), "thought_of": int((thought & ~known).sum())}
-
-
-def _held(sequences: Sequence[NDArray[np.int64]], products: int) -> NDArray[np.bool_]:
-    """Which products some sequences hold."""
-    held = np.zeros(products, bool)
-    held[np.concatenate([np.zeros(0, np.int64), *sequences])] = True
-    return held
 
 
 def _graph(config: GraphModel, seed: int, shop: Shop, vectors: Vectors | None) -> Made:

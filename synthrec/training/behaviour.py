@@ -50,6 +50,13 @@ def behaviour(interactions: pa.Table, products: pa.Array | pa.ChunkedArray, even
     return Behaviour(coded.dictionary.to_pylist(), np.split(item, cuts), np.split(time, cuts))
 
 
+def held(sequences: Iterable[NDArray[np.int64]], products: int) -> NDArray[np.bool_]:
+    """(products,): which of them some sequence holds."""
+    found = np.zeros(products, bool)
+    found[np.concatenate([np.zeros(0, np.int64), *sequences])] = True
+    return found
+
+
 def weight(real: Iterable[NDArray[np.int64]], synthetic: Iterable[NDArray[np.int64]], most: float) -> float:
     """How much a synthetic step is to count, of a real one's 1, so that all together count at most `most` times as much
     as all real ones: an LLM has as many sessions to tell as there are products, however few shoppers there were."""
