@@ -97,6 +97,27 @@ def test_chunks_come_to_the_gradients_of_the_whole_batch():
         torch.testing.assert_close(same_grads[name], one, rtol=0, atol=1e-5)
 
 
+def test_a_text_that_comes_again_is_read_once_and_learns_from_each_time():
+    """As hard negatives do. The texts of each pass by themselves give the same vectors and gradients."""
+    own = BiEncoder.load("embedded").eval()
+    rows = []
+    own.backbone.encoder.register_forward_pre_hook(lambda module, given: rows.append(given[0].shape[0]))
+    texts = ["red kettle", "pan", "red kettle", "red kettle", "12 oz"]
+    weights = torch.randn(len(texts), own.width, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for name, sides in (("together", [texts]), ("each", [[text] for text in texts])):
+        own.zero_grad()
+        vectors = torch.cat([own((side, 48)) for side in sides])
+        (vectors * weights).sum().backward()
+        found[name] = vectors.detach(), {k: w.grad for k, w in own.named_parameters() if w.grad is not None}
+    assert rows == [3] + [1] * 5
+    (vectors, grads), (same_vectors, same_grads) = found.values()
+    torch.testing.assert_close(vectors, same_vectors, rtol=0, atol=1e-6)
+    assert grads.keys() == same_grads.keys()
+    for name, one in grads.items():
+        torch.testing.assert_close(one, same_grads[name], rtol=1e-4, atol=1e-4)
+
+
 def test_vectors_learnt_by_their_beginnings_rank_when_they_are_cut():
     """Of a small encoder, trained on queries that share no word with their products."""
     texts = [f"{a}{b}{a}" for a in "abcd" for b in "wxyz"]

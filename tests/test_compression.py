@@ -26,7 +26,7 @@ from synthrec.compression.static import StaticEncoder
 from synthrec.evaluation.compressed import Judge
 from synthrec.evaluation.judgments import Query
 from synthrec.recommenders.bi_encoder import BiEncoder
-from synthrec.recommenders.lengths import bucketed, padded
+from synthrec.recommenders.lengths import bucketed, distinct, padded
 from synthrec.retrieval.bm25 import BM25
 from synthrec.stages import package, serve
 
@@ -114,6 +114,13 @@ def test_every_text_is_in_one_batch_and_none_is_too_large(lengths, cells):
     assert sorted(i for rows in batches for i in rows) == list(range(len(lengths)))
     for rows in batches:
         assert len(rows) == 1 or len(rows) * max(lengths[i] for i in rows) <= cells
+
+
+@given(st.lists(st.lists(st.integers(0, 2), max_size=3)))
+def test_each_text_is_kept_once_and_found_again(read):
+    kept, rows = distinct(read)
+    assert [list(kept[row]) for row in rows] == read
+    assert len({tuple(ids) for ids in kept}) == len(kept)
 
 
 def test_padding_stands_behind_the_text():

@@ -25,7 +25,7 @@ from synthrec import models
 from synthrec.errors import UserError
 from synthrec.recommenders.base import Batch, Gather
 from synthrec.recommenders.dropout import lighten
-from synthrec.recommenders.lengths import bucketed, padded
+from synthrec.recommenders.lengths import bucketed, distinct, padded
 from synthrec.recommenders.losses import false_negatives, margin_mse, matryoshka, recomputed
 
 # Tokens that go through the layers at once, padding counted: what fits a core's cache; enough to fill a GPU.
@@ -114,10 +114,12 @@ class BiEncoder(nn.Module):
     def forward(self, *sides: tuple[Sequence[str], int]) -> Tensor:
         """Unit vectors of all texts, one after another, (texts, width): the mean of the last layer over their tokens.
 
+        What is the same text once more, as hard negatives often are, goes through the layers once.
+
         Args:
             sides: texts, and how many tokens of each are read, special ones included.
         """
-        read = [ids for texts, longest in sides for ids in self._read(texts, longest)]
+        read, rows_of = distinct([ids for texts, longest in sides for ids in self._read(texts, longest)])
         device = self.backbone.device
         chunked = self.chunk_tokens > 0 and torch.is_grad_enabled()
         most = self.chunk_tokens if chunked else CELLS if device.type == "cpu" else GPU_CELLS
@@ -131,8 +133,8 @@ class BiEncoder(nn.Module):
         for (_, mask), tokens in zip(batches, found.split([ids.size for ids, _ in batches]), strict=True):
             embedded = tokens.view(*mask.shape, -1)
             parts.append(layers(torch.from_numpy(mask).to(device), embedded))
-        order = torch.from_numpy(np.argsort(np.concatenate(buckets))).to(device)
-        return torch.cat(parts)[order]
+        order = torch.from_numpy(np.argsort(np.concatenate(buckets))[rows_of]).to(device)
+        return nn.functional.embedding(order, torch.cat(parts))  # whose gradient is summed in one order on any device
 
     def _read(self, texts: Sequence[str], longest: int) -> list[list[int]]:
         found: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=longest)["input_ids"]

@@ -1,4 +1,4 @@
-"""Texts of many lengths in batches of like length, so that little is computed for padding."""
+"""Texts of many lengths in batches of like length, each once, so that little is computed for nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.int64]
+
+
+def distinct(read: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], Numbers]:
+    """Each text's tokens once, in the order of their first, and for each of `read` the row where its own are."""
+    numbers: dict[tuple[int, ...], int] = {}
+    rows = np.array([numbers.setdefault(tuple(ids), len(numbers)) for ids in read], np.int64)
+    return list(numbers), rows
 
 
 def bucketed(lengths: Sequence[int], cells: int) -> Iterator[Numbers]:
