@@ -94,9 +94,12 @@ def _remote(handle: DeploymentHandle[Any]) -> Any:
     return of
 
 
-def start(host: str, port: int) -> None:
-    """Ray Serve's proxy, on this node alone. It times nothing: the replica knows which requests may take long."""
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port}, logging_config=QUIET)
+PROXIES = {"head": "HeadOnly", "every node": "EveryNode"}
+
+
+def start(host: str, port: int, proxies: str = "head") -> None:
+    """Ray Serve's proxies, see `serve.proxies`. They time nothing: the replica knows which requests may take long."""
+    serve.start(proxy_location=PROXIES[proxies], http_options={"host": host, "port": port}, logging_config=QUIET)
 
 
 def build(home: Home, settings: Serve) -> serve.Application:

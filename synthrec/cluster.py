@@ -1,10 +1,14 @@
-"""One Ray, quietly: join the cluster that RAY_ADDRESS names, or start a small one here."""
+"""One Ray, quietly: join the cluster that RAY_ADDRESS names, or start a small one here.
+
+What each node of a cluster is to set before `ray start`: eval "$(python -m synthrec.cluster)".
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
 import os
+import shlex
 import sysconfig
 import warnings
 from collections.abc import Generator, Iterable, Iterator
@@ -86,6 +90,9 @@ def haproxy() -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # HAProxy is told at once of a replica that stops; Ray has the replica wait half a minute for a load balancer.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        # A lost node answers nothing at all: by default a request waits there for five seconds before it goes elsewhere.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sysconfig.get_path("scripts")) / "synthrec-haproxy"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": folder,
         **{f"RAY_SERVE_HAPROXY_{name}": f"{folder}/{file}" for name, file in files.items()},
@@ -134,3 +141,13 @@ def work(units: Iterable[dict[str, Any]], function: Any, **options: Any) -> Iter
         return
     dataset = ray.data.from_items(units, override_num_blocks=len(units))
     yield from stream(dataset.map(function, **options))
+
+
+def main() -> None:
+    """Print the settings as a shell's."""
+    for name, value in (SETTINGS | haproxy()).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+if __name__ == "__main__":
+    main()

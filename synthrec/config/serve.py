@@ -26,6 +26,9 @@ class Serve(Settings):
 
     host: str = Field("127.0.0.1", description="a wider address than loopback needs `keys`")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="0: any free one")
+    proxies: Literal["head", "every node"] = Field(
+        "head", description="where requests come in: at the head, or at every node that has a replica"
+    )
     keys: str | None = Field(None, description="file of API keys (`synthrec keys add`); null: loopback only, open")
     store: str | None = Field(
         None, description="where events and live products are kept; null: SQLite in the run directory"

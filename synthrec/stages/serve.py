@@ -78,7 +78,7 @@ def endpoint(pipeline: Pipeline, settings: Serve) -> Iterator[str]:
 
     from serve_app.app import build, start
 
-    start(settings.host, port)
+    start(settings.host, port, settings.proxies)
     try:
         serve.run(build(where, settings), route_prefix="/")
         url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
