@@ -90,7 +90,7 @@ def haproxy() -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         # HAProxy is told at once of a replica that stops; Ray has the replica wait half a minute for a load balancer.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
-        # A lost node answers nothing at all: by default a request waits there for five seconds before it goes elsewhere.
+        # A lost node answers nothing at all: by default a request waits there for five seconds, then goes elsewhere.
         "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(sysconfig.get_path("scripts")) / "synthrec-haproxy"),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthrec.evaluation.baselines import EASE, Fusion, ItemKNN, Likeness, Popularity, matrix
+from synthrec.evaluation import baselines
+from synthrec.evaluation.baselines import EASE, Fusion, ItemKNN, Likeness, Popularity, Welcoming, matrix
 from synthrec.evaluation.splits import Cases
 
 TRAIN = [np.array(one) for one in ([0, 1], [0, 1, 2], [0, 3], [2, 3, 3])]
@@ -126,3 +127,21 @@ def test_what_one_part_cannot_score_another_may():
     np.testing.assert_allclose(got, want)
     assert got[0].argmax() == 2
     assert np.isfinite(Fusion([(Fixed([-np.inf] * 3), 1.0)]).scores(ask([]))).all()
+
+
+def test_pairs_of_items_are_counted_block_by_block(monkeypatch):
+    sequences = [np.array(one) for one in ([0, 1, 2], [1, 2], [2, 3, 4, 0], [4], [0, 2, 4, 1])]
+    cases = Cases(np.arange(2), [np.array([1]), np.array([2, 4])], [np.array([0])] * 2)
+    whole = [made(sequences, 6).scores(cases) for made in (ItemKNN, EASE)]
+    monkeypatch.setattr(baselines, "BLOCK", 2)
+    for made, scores in zip((ItemKNN, EASE), whole, strict=True):
+        np.testing.assert_allclose(made(sequences, 6).scores(cases), scores, rtol=1e-5, atol=1e-7)
+
+
+def test_newcomers_are_shown_what_is_taken_most():
+    sequences = [np.array([0, 1]), np.array([1, 2, 1])]
+    cases = Cases(np.arange(2), [np.array([0]), np.array([], np.int64)], [np.array([1])] * 2)
+    popular, likeness = Popularity(sequences, 3), Likeness(np.eye(3, dtype=np.float32))
+    scores = Welcoming(likeness, popular).scores(cases)
+    assert scores[0].tolist() == [1, 0, 0]
+    assert scores[1].tolist() == [1, 3, 1]

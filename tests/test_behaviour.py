@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from synthrec import schema
-from synthrec.training.behaviour import behaviour, sessions, weight
+from synthrec.training.behaviour import behaviour, sessions, weights
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 PRODUCTS = pa.array(["p0", "p1", "p2"])
@@ -76,7 +77,9 @@ def test_sessions_are_those_products_of_the_label_that_the_catalogue_has_both_wa
 
 def test_synthetic_steps_count_together_no_more_than_is_asked():
     real, thought = [np.arange(4), np.arange(1)], [np.arange(5)] * 3  # 3 steps, and 12
-    assert weight(real, thought, 1.0) == 0.25
-    assert weight(real, thought, 2.0) == 0.5
-    assert weight(thought, real, 1.0) == 1.0, "few of them count as they are"
-    assert weight([], thought, 1.0) == weight(real, [], 1.0) == 1.0
+    for most in (1.0, 2.0):
+        own, others = weights(real, thought, most)
+        assert 12 * others == pytest.approx(most * 3 * own)
+        assert (3 * own + 12 * others) / 15 == pytest.approx(1), "the loss stays as large as it is without"
+    assert weights(thought, real, 1.0) == (1.0, 1.0), "few of them count as they are"
+    assert weights([], thought, 1.0) == weights(real, [], 1.0) == weights([], [], 1.0) == (1.0, 1.0)

@@ -291,6 +291,12 @@ def test_each_side_reads_as_far_as_its_own_limit(encoder):
     same(products[2], products[3])
 
 
+def test_no_text_is_longer_than_the_encoder_has_positions_for():
+    own = BiEncoder.load("embedded", query_tokens=16, product_tokens=10_000)
+    assert (own.query_tokens, own.product_tokens) == (16, 512)
+    assert np.isfinite(own.encode(["kettle " * 3_000])).all()
+
+
 def test_encoding_dropout_free_even_while_training_and_counts_what_is_done(encoder):
     done = []
     encoder.train()

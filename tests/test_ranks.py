@@ -8,9 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import distributed, nn
 
 from synthrec.recommenders.bi_encoder import BiEncoder, Contrast, Objective
+from synthrec.training import loop
 from synthrec.training.distributed import gather
 
 
@@ -63,11 +65,34 @@ def rank_work(rank, folder):
         mine = {name: values[rank * SHARE : (rank + 1) * SHARE] for name, values in rows.items()}
         model = nn.parallel.DistributedDataParallel(Objective(Letters(), how, gather))
         found[lesson] = gradients(model, mine)
+    found["columns"] = gather(torch.arange(6).view(2, 3).T[:2] + 10 * rank)
+    found["values"] = validated(rank)
     torch.save(found, folder / f"{rank}.pt")
     while not (folder / f"{1 - rank}.pt").exists():  # who leaves early fails the other
         time.sleep(0.01)
     # Not by the way out: gloo's destructor holds the interpreter's lock while it waits for a thread that wants it.
     os._exit(0)
+
+
+def validated(rank):
+    """What a training says its validations came to, on ranks that find other values."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # asked for, and not used: they have met already
+    accelerator, reports = Accelerator(cpu=True), []
+    assert accelerator.num_processes == 2
+    model = accelerator.prepare_model(nn.Linear(1, 1))
+    own = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2] if rank == 0 else [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    loop.train(
+        lambda rows: model(torch.ones(len(rows), 1)).square().mean(),
+        model,
+        [{"params": list(model.parameters()), "lr": 0.01}],
+        loop.Plan(rows=8, batch_size=2, epochs=6, warmup=0.0, seed=1, patience=2),
+        accelerator,
+        lambda metrics, save: reports.append(metrics),
+        lambda step, loss: None,
+        validate=lambda: next(own),
+    )
+    return reports[-1]["values"]
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +119,8 @@ def test_two_ranks_learn_what_one_process_learns_from_all_rows(ranks, lesson):
 def test_ranks_gather_in_their_order(ranks):
     for one in ranks:
         assert one["gathered"].tolist() == [[0, 10], [0, 20], [1, 10], [1, 20]]
+        assert one["columns"].tolist() == [[0, 3], [1, 4], [10, 13], [11, 14]], "whatever the layout in memory"
+
+
+def test_ranks_stop_together_by_what_the_first_one_finds(ranks):
+    assert [one["values"] for one in ranks] == [[0.1, 0.3, 0.2, 0.2]] * 2

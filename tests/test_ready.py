@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from synthrec.recommenders import ready
 from synthrec.recommenders.base import Cases
@@ -26,9 +27,11 @@ def sequential():
 @pytest.mark.parametrize(("name", "model"), [("graph", graph()), ("sequential", sequential())])
 def test_they_score_as_the_model_does(name, model, tmp_path):
     model.save(tmp_path)
+    ready.pack(name, tmp_path, tmp_path / "packed")
     # Shopper 99 is not in the graph: known by history alone, as all are who are served.
     expected = model.scores(Cases(np.array([99]), [HISTORY], [HISTORY[:1]]))[0]
-    found = ready.load(name, tmp_path).scores(HISTORY)
+    found = ready.load(name, tmp_path / "packed").scores(HISTORY)
+    np.testing.assert_array_equal(ready.load(name, tmp_path).scores(HISTORY), found)
     assert np.isneginf(found).tolist() == (~KNOWN).tolist()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -37,3 +40,16 @@ def test_they_score_as_the_model_does(name, model, tmp_path):
 def test_an_empty_history_tells_nothing(name, model, tmp_path):
     model.save(tmp_path)
     assert ready.load(name, tmp_path).scores(np.zeros(0, np.int64)) is None
+
+
+def test_a_bundle_does_not_tell_who_took_what(tmp_path):
+    model = graph()
+    model.save(tmp_path)
+    ready.pack("graph", tmp_path, tmp_path / "packed")
+    (file,) = (tmp_path / "packed").iterdir()
+    found = load_file(file)
+    assert {name: tuple(one.shape) for name, one in found.items()} == {
+        "items": (12, 8),
+        "shares": (12, 8),
+        "scorable": (12,),
+    }

@@ -13,7 +13,7 @@ from synthrec.evaluation.recommendation import judge
 from synthrec.evaluation.splits import Cases
 from synthrec.recommenders.items import Items, Whitening
 from synthrec.recommenders.packing import pack
-from synthrec.recommenders.sequential import Sequential, Shape, gbce
+from synthrec.recommenders.sequential import Sequential, Shape, gbce, softmax
 
 SMALL = Shape(width=16, blocks=2, heads=2, longest=6, dropout=0.0, negatives=0)
 histories = st.lists(st.lists(st.integers(0, 19), min_size=1, max_size=9), min_size=1, max_size=6)
@@ -239,8 +239,22 @@ def test_a_sequence_counts_by_its_weight(negatives):
     _, model = thinking(negatives)
     rows = arrays([[1, 2, 3], [7], [4, 5, 6, 16]])
     alone = [model.loss([one]).item() for one in (rows[0], rows[2])]
-    assert model.loss(rows, [1.0, 9.0, 0.25]).item() == pytest.approx((2 * alone[0] + 0.75 * alone[1]) / 2.75, rel=1e-5)
-    assert model.loss(rows, [2.0] * 3).item() == pytest.approx(model.loss(rows).item(), rel=1e-6)
+    assert model.loss(rows, [1.0, 9.0, 0.25]).item() == pytest.approx((2 * alone[0] + 0.75 * alone[1]) / 5, rel=1e-5)
+    assert model.loss(rows, [1.0] * 3).item() == pytest.approx(model.loss(rows).item(), rel=1e-6)
+    assert model.loss(rows[:1], [0.01]).item() == pytest.approx(alone[0] / 100, rel=1e-5), "alone in its batch, too"
+
+
+def test_the_softmax_of_a_large_catalogue_is_made_in_parts():
+    dice = torch.Generator().manual_seed(0)
+    hidden, items = (torch.randn(n, 8, generator=dice, requires_grad=True) for n in (11, 30))
+    right = torch.randint(30, (11,), generator=dice)
+    found = {}
+    for cells in (1 << 20, 100, 7):
+        losses = softmax(hidden, items, right, cells)
+        found[cells] = losses, *torch.autograd.grad((losses * torch.arange(11)).sum(), (hidden, items))
+    for some in found.values():
+        for one, whole in zip(some, found[1 << 20], strict=True):
+            torch.testing.assert_close(one, whole)
 
 
 def test_without_features_what_was_thought_of_is_known_as_any_other():

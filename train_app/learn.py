@@ -40,7 +40,7 @@ class Lesson:
 def learn(lesson: Lesson, report: Report, tick: Callable[[int, float], None], resume: Path | None = None) -> None:
     """Train to the end; see `loop.train`. The metrics also say which `precision` it was."""
     import torch
-    from accelerate import Accelerator
+    from accelerate import Accelerator, DistributedDataParallelKwargs
 
     from synthrec import models
     from synthrec.training import loop
@@ -50,7 +50,12 @@ def learn(lesson: Lesson, report: Report, tick: Callable[[int, float], None], re
     if precision == "auto":  # float16 would need its gradients scaled: where bfloat16 is slow, float32 it is
         fast = models.fast_dtype("cuda" if lesson.use_gpu else "cpu")
         precision = "bfloat16" if fast == "bfloat16" else "float32"
-    accelerator = Accelerator(cpu=not lesson.use_gpu, mixed_precision="bf16" if precision == "bfloat16" else "no")
+    accelerator = Accelerator(
+        cpu=not lesson.use_gpu,
+        mixed_precision="bf16" if precision == "bfloat16" else "no",
+        # Buffers are a graph, or items' features: the same everywhere from the start. By default each step sends them.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
     groups = lesson.objective.parameter_groups()
     model: Any = accelerator.prepare_model(lesson.objective.to(accelerator.device))
 
@@ -65,7 +70,7 @@ def learn(lesson: Lesson, report: Report, tick: Callable[[int, float], None], re
 
 
 def _validation(objective: Any, cases: Cases, filter_viewed: bool) -> Callable[[], float]:
-    """NDCG@10 of what the objective recommends, the same on every rank."""
+    """NDCG@10 of what the objective recommends."""
     from synthrec.evaluation.recommendation import judge
 
     def validate() -> float:

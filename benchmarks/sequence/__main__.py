@@ -137,7 +137,9 @@ def _judged(scorer: Scorer, split: Split) -> dict[str, Any]:
 
 
 def _figures(judged: Judged) -> dict[str, float]:
-    return {name: float(values.mean()) for name, values in judged.by_case.items()} | judged.beyond
+    return {name: float(values.mean()) for name, values in judged.by_case.items()} | {
+        name: one for name, one in judged.beyond.items() if one is not None
+    }
 
 
 def _mean(runs: Sequence[Judged]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from synthrec.evaluation.splits import Cases, Items
 from synthrec.recommenders.items import Features
 from synthrec.recommenders.sequential import Sequential, Shape
 from synthrec.training import loop
-from synthrec.training.behaviour import held, weight
+from synthrec.training.behaviour import held, weights
 from synthrec.training.checkpoints import Checkpoints
 
 SYNTHETIC = 1.0  # what all synthetic steps count together, at most, over all real ones
@@ -50,7 +50,7 @@ def fit(
     """Train from `keep`'s last checkpoint, or from the start; the model of the best epoch, or of the last."""
     torch.manual_seed(seed)
     model = Sequential(held(train, items), recipe.shape, features, held(synthetic, items))
-    kinds = ((train, 1.0), (synthetic, weight(train, synthetic, SYNTHETIC)))
+    kinds = zip((train, synthetic), weights(train, synthetic, SYNTHETIC), strict=True)
     rows = [(one, counts) for some, counts in kinds for one in some if len(one) > 1]
     plan = loop.Plan(
         len(rows), recipe.batch_size, epochs, recipe.warmup, seed, decay=recipe.decay, patience=recipe.patience

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from scipy.linalg import lapack
 from synthrec.recommenders.base import Cases, Items, Scorer
 
 Scores = NDArray[np.float32]
+BLOCK = 256  # items whose pairs with all others are in memory at once
 
 
 class Popularity:
@@ -36,13 +37,14 @@ class ItemKNN:
     def __init__(self, train: Sequence[Items], items: int, neighbours: int = 200, shrink: float = 10.0) -> None:
         self.items = items
         taken = matrix(train, items)
-        together = (taken.T @ taken).tocsr()
-        norms = np.sqrt(together.diagonal())
-        together.setdiag(0)
-        together.eliminate_zeros()
-        rows = np.repeat(np.arange(items), np.diff(together.indptr))
-        together.data = together.data / (norms[rows] * norms[together.indices] + shrink)
-        self.likeness = _nearest(together, neighbours)
+        norms = np.sqrt(taken.sum(0))
+        parts = []
+        for start, together in _together(taken):
+            rows = start + np.repeat(np.arange(together.shape[0]), np.diff(together.indptr))
+            together.data = together.data / (norms[rows] * norms[together.indices] + shrink)
+            together.data[rows == together.indices] = 0
+            parts.append(_nearest(together, neighbours))
+        self.likeness = sparse.csr_array(sparse.vstack(parts))
 
     def scores(self, cases: Cases) -> Scores:
         return np.asarray((matrix(cases.histories, self.items) @ self.likeness).todense(), np.float32)
@@ -51,22 +53,24 @@ class ItemKNN:
 class EASE:
     """Item weights in closed form: a linear autoencoder that may not use an item for itself (Steck 2019).
 
-    Holds items x items weights: 600 MB for 12,000 items.
+    Holds items x items weights: 600 MB for 12,000 items, and no second such matrix while it learns them.
     """
 
     def __init__(self, train: Sequence[Items], items: int, regularisation: float = 250.0) -> None:
         self.items = items
-        taken = matrix(train, items)
-        gram = np.asarray((taken.T @ taken).todense(), np.float32)
+        gram = np.empty((items, items), np.float32)
+        for start, together in _together(matrix(train, items)):
+            gram[start : start + together.shape[0]] = together.toarray()
         gram[np.diag_indices(items)] += regularisation
         # Half the work of a general inverse; LAPACK's triangle is of the Fortran order that the transpose is in.
         factor, wrong = lapack.spotrf(gram.T, lower=True, overwrite_a=True)
         inverse, _ = lapack.spotri(factor, lower=True, overwrite_c=True)
         if wrong:
             raise ValueError(f"a regularisation of {regularisation} is too little for these sequences")
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        self.weights = inverse / -np.diag(inverse)
-        self.weights[np.diag_indices(items)] = 0
+        _mirror(inverse)
+        inverse /= -np.diag(inverse).copy()
+        inverse[np.diag_indices(items)] = 0
+        self.weights = inverse
 
     def scores(self, cases: Cases) -> Scores:
         return np.asarray(matrix(cases.histories, self.items) @ self.weights, np.float32)
@@ -106,6 +110,21 @@ class Fusion:
         return total
 
 
+class Welcoming:
+    """A scorer for who has a history, popularity for who has none: the endpoint shows newcomers what is taken most."""
+
+    def __init__(self, scorer: Scorer, popularity: Scorer) -> None:
+        self.items = scorer.items
+        self.scorer, self.popularity = scorer, popularity
+
+    def scores(self, cases: Cases) -> Scores:
+        scores = self.scorer.scores(cases)
+        new = np.array([not len(history) for history in cases.histories])
+        if new.any():
+            scores = np.where(new[:, None], self.popularity.scores(cases), scores)
+        return scores
+
+
 def matrix(sequences: Sequence[Items], items: int) -> sparse.csr_array:
     """Who took what: (sequences, items), ones; an item taken twice counts once."""
     rows = np.repeat(np.arange(len(sequences)), [len(one) for one in sequences])
@@ -113,6 +132,23 @@ def matrix(sequences: Sequence[Items], items: int) -> sparse.csr_array:
     out = sparse.csr_array((np.ones(len(rows), np.float32), (rows, columns)), (len(sequences), items))
     out.data[:] = 1
     return out
+
+
+def _together(taken: sparse.csr_array) -> Iterator[tuple[int, sparse.csr_array]]:
+    """Blocks of rows of (items, items), how many took both; a number of the first. All at once, somebody who took
+    thousands of items would fill the memory with pairs of them."""
+    columns = taken.T.tocsr()
+    for start in range(0, columns.shape[0], BLOCK):
+        yield start, (columns[start : start + BLOCK] @ taken).tocsr()
+
+
+def _mirror(lower: Scores) -> None:
+    """Fill the upper triangle from the lower one, in place."""
+    for start in range(0, len(lower), BLOCK):
+        end = start + BLOCK
+        lower[start:end, end:] = lower[end:, start:end].T
+        square = lower[start:end, start:end]
+        square[:] = np.tril(square) + np.tril(square, -1).T
 
 
 def _nearest(likeness: sparse.csr_array, keep: int) -> sparse.csr_array:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from synthrec.evaluation.metrics import Values
+from synthrec.evaluation.metrics import Values, mean_or_none
 from synthrec.recommenders.base import Cases, Items, Scorer
 from synthrec.retrieval.ranking import Ranking, rank
 
 CUTS = (5, 10, 20)
+Beyond = dict[str, float | None]  # coverage, novelty and popularity of the lists as a whole
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Judged:
 
     ranking: Ranking
     by_case: dict[str, Values]
-    beyond: dict[str, float]  # of the lists as a whole: coverage, novelty, popularity
+    beyond: Beyond
 
 
 def judge(
@@ -75,23 +76,24 @@ def by_case(ranking: Ranking, targets: Sequence[Items], cuts: tuple[int, ...] = 
     return out
 
 
-def beyond(ranking: Ranking, train: Sequence[Items], items: int, cuts: tuple[int, ...] = CUTS) -> dict[str, float]:
+def beyond(ranking: Ranking, train: Sequence[Items], items: int, cuts: tuple[int, ...] = CUTS) -> Beyond:
     """What accuracy does not say of the lists.
 
     coverage: share of the catalogue in at least one list; novelty: mean self-information in bits of what is
     recommended, -log2 of the share of interactions (with one added to each count, so that a cold item has one);
-    popularity: mean share of the catalogue that is less popular than what is recommended, .5 for a random list.
+    popularity: mean share of the catalogue that is less popular than what is recommended, .5 for a random list. None
+    where nothing is recommended.
     """
     counts = np.bincount(np.concatenate([*train, np.zeros(0, np.int64)]), minlength=items)
     surprise = -np.log2((counts + 1) / (counts + 1).sum())
     order = np.sort(counts)
     below = (np.searchsorted(order, counts, "left") + np.searchsorted(order, counts, "right")) / 2 / items
-    out = {}
+    out: Beyond = {}
     for k in cuts:
         shown = ranking[:, :k][ranking[:, :k] >= 0]
         out[f"coverage@{k}"] = len(np.unique(shown)) / items
-        out[f"novelty@{k}"] = float(surprise[shown].mean())
-        out[f"popularity@{k}"] = float(below[shown].mean())
+        out[f"novelty@{k}"] = mean_or_none(surprise[shown])
+        out[f"popularity@{k}"] = mean_or_none(below[shown])
     return out
 
 

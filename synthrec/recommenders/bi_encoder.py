@@ -63,7 +63,8 @@ class BiEncoder(nn.Module):
 
     @classmethod
     def load(cls, name: str, query_tokens: int = 32, product_tokens: int = 96) -> BiEncoder:
-        """From 'embedded', a folder or a hub name. A folder that `save` wrote brings its own lengths."""
+        """From 'embedded', a folder or a hub name. A folder that `save` wrote brings its own lengths; none is more
+        than the transformer has positions for."""
         where = models.encoder(name)
         own = Path(where) / "bi_encoder.json"
         lengths = json.loads(own.read_text()) if own.is_file() else {}
@@ -78,7 +79,9 @@ class BiEncoder(nn.Module):
             raise UserError(f"cannot load the encoder {name}: {reason}", "give a folder or a hub name") from None
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler.requires_grad_(False)  # vectors are means, its output is unused: DDP must not wait for it
-        return cls(backbone, tokenizer, **({"query_tokens": query_tokens, "product_tokens": product_tokens} | lengths))
+        wanted = {"query_tokens": query_tokens, "product_tokens": product_tokens} | lengths
+        most = min(tokenizer.model_max_length, getattr(backbone.config, "max_position_embeddings", 1 << 30))
+        return cls(backbone, tokenizer, **{name: min(one, most) for name, one in wanted.items()})
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, tokenizer and lengths as JSON: no pickle."""

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, softplus
 
 from synthrec.recommenders.base import Batch, Cases, Gather, Items
-from synthrec.recommenders.ready import Ready
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
@@ -168,14 +167,14 @@ class LightGCN(nn.Module):
         return scores.masked_fill_(own.isnan().any(1, keepdim=True), -torch.inf).cpu().numpy()
 
     @torch.inference_mode()
-    def ready(self) -> Ready:
-        """To serve with: each shopper by their history, as those who are not in the graph are in `scores`."""
-        items, shares = self.vectors()[1].cpu().numpy(), self._shares()
-
-        def shopper(history: Items) -> NDArray[np.float32]:
-            return self._joined(history, shares).nan_to_num().cpu().numpy()
-
-        return Ready(items, self.degrees[self.users :].cpu().numpy() > 0, shopper)
+    def serving(self) -> dict[str, Tensor]:
+        """To know each shopper by their history, as those who are not in the graph are in `scores`: `items` and
+        `shares`, (items, width), and `scorable`, (items,). Nobody can read from it who took what."""
+        return {
+            "items": self.vectors()[1].contiguous(),
+            "shares": self._shares().nan_to_num(posinf=0.0, neginf=0.0),
+            "scorable": self.degrees[self.users :] > 0,
+        }
 
     def _shares(self) -> Tensor:
         """(items, width): what an item gives to a shopper joined to it: all its layers but the last, over √degree.

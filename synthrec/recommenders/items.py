@@ -42,6 +42,10 @@ class Items(nn.Module):
             raise ValueError("an item needs an embedding of its own, features, or both")
         if features is not None and len(features) != len(known):
             raise ValueError(f"{len(features)} rows of features for {len(known)} items")
+        if features is not None and not (finite := np.isfinite(features).all(1)).all():
+            raise ValueError(
+                f"features of item {finite.argmin()}, and {(~finite).sum() - 1} more, are not finite numbers"
+            )
         self.count, self.width, self.unit, self.guests = len(known), width, unit, guests
         self.register_buffer("known", torch.from_numpy(known.copy()))
         self.ids = nn.Embedding(len(known), width) if ids else None

@@ -23,10 +23,12 @@ from torch.nn import functional
 
 from synthrec.recommenders.base import Batch, Cases, Gather
 from synthrec.recommenders.items import Features, Items
+from synthrec.recommenders.losses import recomputed
 from synthrec.recommenders.packing import Group, Packed, pack
 
 History = NDArray[np.int64]
 FOREIGN = -1e9  # the logit of what is no negative here
+CELLS = 1 << 25  # logits that are in memory at once: 128 MB, a batch of 128 long histories over 5,000 products
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Sequential(nn.Module):
         A sequence of fewer than two items has none. There must be one that has.
 
         Args:
-            weights: how much each sequence's steps count; None: all the same.
+            weights: how much each sequence's steps count; None: 1. A mean of 1 over all that is learnt from keeps the
+                loss what it is without. It is not made 1 in each batch: one of little weight is to teach little.
         """
         whole = [one[-self.shape.longest - 1 :] for one in sequences if len(one) > 1]
         packed = pack([one[:-1] for one in whole], self.device)
@@ -117,17 +120,17 @@ class Sequential(nn.Module):
             return losses.mean()
         own = [weight for weight, one in zip(weights, sequences, strict=True) if len(one) > 1]
         counts = torch.tensor([own[i] for i in packed.order for _ in whole[i][1:]], device=self.device)
-        return (losses * counts).sum() / counts.sum()
+        return (losses * counts).mean()
 
     def _softmax(self, packed: Packed, targets: Tensor) -> Tensor:
         hidden, among = self.hidden(self.catalogue(packed.items), packed), self.catalogue(self.pool)
         right = self._place(self.pool)[targets]
         if self.warm == len(self.pool):
-            return functional.cross_entropy(_product(hidden, among), right, reduction="none")
+            return softmax(hidden, among, right)
         cold = self.cold[targets]
         losses = hidden.new_zeros(len(targets), dtype=torch.float32)
         for part, negatives in ((~cold, among[: self.warm]), (cold, among)):
-            losses[part] = functional.cross_entropy(_product(hidden[part], negatives), right[part], reduction="none")
+            losses[part] = softmax(hidden[part], negatives, right[part])
         return losses
 
     def _sampled(self, packed: Packed, targets: Tensor) -> Tensor:
@@ -216,6 +219,23 @@ class Sequential(nn.Module):
         if features is not None:
             model.catalogue.features = features  # whitened already
         return model
+
+
+def softmax(hidden: Tensor, items: Tensor, right: Tensor, cells: int = CELLS) -> Tensor:
+    """Cross-entropy over all items, (tokens,): logits of at most `cells` are in memory, and made again on the way back.
+
+    Args:
+        hidden: (tokens, width). items: (items, width). right: (tokens,) the place of what is right among the items.
+    """
+
+    def entropy(some: Tensor, items: Tensor, right: Tensor) -> Tensor:
+        return functional.cross_entropy(_product(some, items), right, reduction="none")
+
+    if hidden.shape[0] * items.shape[0] <= cells:
+        return entropy(hidden, items, right)
+    rows = max(1, cells // items.shape[0])
+    parts = zip(hidden.split(rows), right.split(rows), strict=True)
+    return torch.cat([recomputed(entropy, some, items, own) for some, own in parts])
 
 
 def gbce(own: Tensor, others: Tensor, share: float, t: float) -> Tensor:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from rich.table import Column, Table
 
 from synthrec import console
 from synthrec.config import Config
 from synthrec.evaluation import recommendation
-from synthrec.evaluation.baselines import EASE, Fusion, ItemKNN, Likeness, Popularity
+from synthrec.evaluation.baselines import EASE, Fusion, ItemKNN, Likeness, Popularity, Welcoming
 from synthrec.evaluation.metrics import mean_or_none
 from synthrec.evaluation.recommendation import Judged
 from synthrec.evaluation.significance import bootstrap_mean, compare
 from synthrec.pipeline import Context, Stage
-from synthrec.recommenders.base import Cases, Scorer
+from synthrec.recommenders.base import Scorer
 from synthrec.stages import next_items
 from synthrec.stages.next_items import Shop
 
@@ -34,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     config = context.config.recommend
     shop = next_items.read(context)
     systems = _systems(context, shop)
-    parts = {"validation": _as_served(shop.split.validation), "test": _as_served(shop.split.test)}
+    parts = {"validation": shop.split.validation, "test": shop.split.test}
     judged: dict[str, dict[str, Judged]] = {part: {} for part in parts}
     with console.meter("rank", len(systems) * sum(map(len, parts.values())), "shoppers") as meter:
         for name, system in systems.items():
@@ -53,20 +52,17 @@ def run(context: Context) -> dict[str, Any]:
     return {key: result[key] for key in ("systems", "winner", "cases", "cold_cases", "filter_viewed", "comparisons")}
 
 
-def _as_served(cases: Cases) -> Cases:
-    """Each shopper by their history alone: the endpoint knows nobody's number in a graph."""
-    return replace(cases, users=np.full(len(cases), -1))
-
-
 def _systems(context: Context, shop: Shop) -> dict[str, Scorer]:
     """Baselines, then what was trained. What has a text needs no training at all: it is the zero-shot row."""
     train, items = shop.split.train, len(shop.products)
     likeness, together = Likeness(next_items.vectors(context, shop.texts), last=3), ItemKNN(train, items)
-    systems: dict[str, Scorer] = {"popularity": Popularity(train, items), COOCCURRENCE: together}
+    popularity = Popularity(train, items)
+    systems: dict[str, Scorer] = {"popularity": popularity, COOCCURRENCE: together}
     if items <= EASE_LIMIT:
         systems["EASE"] = EASE(train, items)
     systems |= {TEXT: likeness, f"{COOCCURRENCE} + text": Fusion([(together, 1.0), (likeness, 1.0)])}
-    return systems | {name: _trained(context, name) for name in context.config.recommend.models}
+    systems |= {name: _trained(context, name) for name in context.config.recommend.models}
+    return {name: Welcoming(system, popularity) for name, system in systems.items()}
 
 
 def _trained(context: Context, name: str) -> Scorer:
@@ -122,4 +118,4 @@ def _print(result: dict[str, Any]) -> None:
 
 def stage(models: tuple[str, ...]) -> Stage:
     needs = ("prepare", "curate", "train", *(f"train_{name}" for name in models))
-    return Stage("evaluate_next", "measures recommenders on what shoppers took next", needs, settings, run)
+    return Stage("evaluate_next", "measures recommenders on what shoppers took next", needs, settings, run, version=2)

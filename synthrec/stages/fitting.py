@@ -78,12 +78,13 @@ def fitted(
     )
     with tracked(own.track, _log(context, recommender), f"{context.config.name} {recommender}") as track:
         result = fit(job, own.ranks, own.max_failures, (work.fs, work.path), track)
-    checkpoint = result.checkpoint
-    if validation is not None:
-        checkpoint = max(result.best_checkpoints or [], key=lambda one: one[1]["value"])[0]
+    checkpoint, metrics = result.checkpoint, dict(result.metrics or {})
+    if validation is not None:  # of epochs as good as each other Ray keeps the last ones
+        checkpoint, best = max(result.best_checkpoints or [], key=lambda one: (one[1]["value"], -one[1]["epoch"]))
+        metrics["best_epoch"] = best["epoch"]
     _publish(checkpoint, work / "start", recommender, settings, context.out)
     work.delete()
-    return dict(result.metrics or {})
+    return metrics
 
 
 def _log(context: Context, recommender: str) -> Path:

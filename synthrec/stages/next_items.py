@@ -14,22 +14,22 @@ from synthrec.config import Config
 from synthrec.errors import UserError
 from synthrec.evaluation.splits import Split, leave_one_out, reachable, temporal
 from synthrec.pipeline import Context
-from synthrec.training.behaviour import behaviour, sessions, weight
+from synthrec.training.behaviour import behaviour, sessions, weights
 
 SESSIONS = pads.field("task") == "session"
 
 
 @dataclass(frozen=True)
 class Shop:
-    """`products` and `texts` in order of place; `users` by number; `synthetic`: sequences that the LLM thought of, a
-    step of which counts `weight` of a real one."""
+    """`products` and `texts` in order of place; `users` by number; `synthetic`: sequences that the LLM thought of;
+    `weights`: how much a real step counts, and a synthetic one."""
 
     products: list[str]
     texts: list[str]
     users: list[str]
     split: Split
     synthetic: list[NDArray[np.int64]]
-    weight: float = 1.0
+    weights: tuple[float, float] = (1.0, 1.0)
 
 
 def settings(config: Config) -> list[Any]:
@@ -57,6 +57,7 @@ def read(context: Context) -> Shop:
             f"{len(found.users)} shoppers have too few interactions to learn from and to test on",
             "give sources.interactions with longer histories, widen recommend.events, or empty recommend.models",
         )
+    split = Split(split.train, split.validation.unnamed(), split.test.unnamed())
     place = {product: i for i, product in enumerate(catalogue["product_id"].to_pylist())}
     labels = (
         (context.inputs["curate"] / "labels").read_table(schema.LABEL, where=SESSIONS).to_pylist()
@@ -64,7 +65,7 @@ def read(context: Context) -> Shop:
         else []
     )
     thought = sessions(labels, place)
-    counts = weight(split.train, thought, own.sessions_weight)
+    counts = weights(split.train, thought, own.sessions_weight)
     return Shop(list(place), catalogue["text"].to_pylist(), found.users, split, thought, counts)
 
 

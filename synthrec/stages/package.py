@@ -19,6 +19,7 @@ from synthrec.config import Config, Package
 from synthrec.errors import UserError
 from synthrec.evaluation.compressed import Judge, Judged
 from synthrec.pipeline import Context, Stage
+from synthrec.recommenders import ready
 from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.retrieval.bm25 import BM25
 from synthrec.sources.cleaning import clean
@@ -178,7 +179,7 @@ def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
     winner = judged["winner"]
     if winner in context.config.recommend.models:
         with (context.inputs[f"train_{winner}"] / "model").fetched() as model:
-            shutil.copytree(model, folder / "recommender", ignore=shutil.ignore_patterns(".*"))
+            ready.pack(winner, model, folder / "recommender")
     learnt_from = {"filter_viewed": judged["filter_viewed"], "events": list(context.config.recommend.events)}
     return {"system": winner, "metrics": judged["systems"][winner], **learnt_from}
 
@@ -188,4 +189,4 @@ def stage(config: Config) -> Stage:
     trained = [f"train_{name}" for name in (*config.train.models, *config.recommend.models)]
     judged = ["evaluate_next"] if config.recommend.models else []
     needs = ("prepare", "synthesize", "curate", "train", "evaluate", *trained, *judged)
-    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=4, sealed=False)
+    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=5, sealed=False)

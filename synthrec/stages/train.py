@@ -76,7 +76,7 @@ def _with_negatives(context: Context, rows: pa.Table, labels: Rows, encoder: BiE
     catalogue = (context.inputs["prepare"] / "catalogue").read_table(schema.CATALOGUE).sort_by("product_id")
     texts = dict(zip(catalogue["product_id"].to_pylist(), catalogue["text"].to_pylist(), strict=True))
     count, margin = config.hard_negatives, config.negative_margin
-    rows = pairs.with_negatives(rows, texts, labels, encoder, count, margin, context.config.seed)
+    rows = pairs.with_negatives(rows, texts, labels, encoder, count, margin)
     if not config.distil:
         return rows
     teacher = context.inputs["train_cross_encoder"] / "model"
@@ -94,4 +94,4 @@ def _with_negatives(context: Context, rows: pa.Table, labels: Rows, encoder: BiE
 def stage(config: Config) -> Stage:
     teacher = ("train_cross_encoder",) if config.train.distil else ()
     needs = ("prepare", "curate", *teacher)
-    return Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", needs, settings, run, version=2)
+    return Stage("train", "fine-tunes the bi-encoder (Ray Train, DDP)", needs, settings, run, version=3)

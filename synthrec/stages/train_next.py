@@ -84,7 +84,7 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
 
     from synthrec.recommenders.sequential import Sequential, Shape
 
-    kinds = ((shop.split.train, 1.0), (shop.synthetic, shop.weight))
+    kinds = zip((shop.split.train, shop.synthetic), shop.weights, strict=True)
     rows = [(one, counts) for some, counts in kinds for one in some if len(one) > 1]
     if not rows:
         raise UserError(
@@ -98,7 +98,11 @@ def _sequential(config: SequentialModel, seed: int, shop: Shop, vectors: Vectors
     model = Sequential(known, shape, vectors if config.text else None, thought)
     items, weights = zip(*rows, strict=True)
     table = pa.table({"items": pa.array(items, ITEMS), "weight": pa.array(weights, pa.float32())}, schema=SEQUENCE)
-    figures = {"sequences": len(rows), "synthetic": len(shop.synthetic), "synthetic_weight": shop.weight}
+    figures = {
+        "sequences": len(rows),
+        "synthetic": len(shop.synthetic),
+        "synthetic_weight": shop.weights[1] / shop.weights[0],
+    }
     return model, table, figures | {"known_products": int(known.sum()), "thought_of": int((thought & ~known).sum())}
 
 
@@ -136,5 +140,10 @@ def stage(name: str) -> Stage:
     words = {"sequential": "trains the sequential model", "graph": "trains the graph model"}
     needs = ("prepare", "curate", "train")
     return Stage(
-        f"train_{name}", f"{words[name]} (Ray Train, DDP)", needs, partial(settings, name), partial(_run, name)
+        f"train_{name}",
+        f"{words[name]} (Ray Train, DDP)",
+        needs,
+        partial(settings, name),
+        partial(_run, name),
+        version=2,
     )

@@ -57,11 +57,18 @@ def held(sequences: Iterable[NDArray[np.int64]], products: int) -> NDArray[np.bo
     return found
 
 
-def weight(real: Iterable[NDArray[np.int64]], synthetic: Iterable[NDArray[np.int64]], most: float) -> float:
-    """How much a synthetic step is to count, of a real one's 1, so that all together count at most `most` times as much
-    as all real ones: an LLM has as many sessions to tell as there are products, however few shoppers there were."""
+def weights(
+    real: Iterable[NDArray[np.int64]], synthetic: Iterable[NDArray[np.int64]], most: float
+) -> tuple[float, float]:
+    """How much a real step is to count, and a synthetic one, with a mean of 1 over all steps.
+
+    A synthetic one counts no more than a real one, and all of them together at most `most` times as much as all real
+    ones: an LLM has as many sessions to tell as there are products, however few shoppers there were.
+    """
     taken, thought = (sum(max(0, len(one) - 1) for one in some) for some in (real, synthetic))
-    return min(1.0, most * taken / thought) if taken and thought else 1.0
+    share = min(1.0, most * taken / thought) if taken and thought else 1.0
+    mean = (taken + share * thought) / max(1, taken + thought)
+    return (1 / mean, share / mean) if mean else (1.0, 1.0)
 
 
 def sessions(labels: Iterable[dict[str, Any]], place: dict[str, int]) -> list[NDArray[np.int64]]:

@@ -36,6 +36,7 @@ class _Gather(torch.autograd.Function):
 
 
 def _all_gather(mine: Tensor) -> Tensor:
+    mine = mine.contiguous()  # and so its likes: what arrives is laid out as it was sent
     parts = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, mine.contiguous())
+    distributed.all_gather(parts, mine)
     return torch.cat(parts)

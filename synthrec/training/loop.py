@@ -6,13 +6,14 @@ import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 STATE = "state.pt"
 Report = Callable[[dict[str, Any], Callable[[Path], None]], None]
@@ -46,9 +47,14 @@ class Plan:
         Args:
             number: of the batch among the epoch's; a step has `accumulate` of them.
         """
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        order = _order(self.seed, epoch, self.rows)
         start = (number * ranks + rank) * self.batch_size
         return [int(i) for i in np.take(order, range(start, start + self.batch_size), mode="wrap")]
+
+
+@lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, rows: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
 @dataclass
@@ -88,7 +94,8 @@ def train(
             a validation also its value, all values, and the number of the best epoch.
         tick: called after each step with the steps done and the loss.
         resume: a checkpoint's folder.
-        validate: called after each epoch, on every rank, where it must give the same; higher is better, never NaN.
+        validate: called after each epoch, on the first rank, whose value holds for all: on another processor its last
+            digit may differ, and with it whether to stop. Higher is better, never NaN.
     """
     ranks, rank = accelerator.num_processes, accelerator.process_index
     steps = plan.steps(ranks)
@@ -120,7 +127,9 @@ def train(
         done.losses.append(mean)
         metrics = {"epoch": epoch, "loss": mean, "losses": list(done.losses)}
         if validate is not None:
-            done.values.append(float(validate()))
+            mine = validate() if accelerator.is_main_process else 0.0
+            told = torch.tensor(mine, dtype=torch.float64, device=accelerator.device)
+            done.values.append(accelerator.reduce(told, "sum").item())
             metrics |= {"value": done.values[-1], "values": list(done.values), "best_epoch": done.best}
         save = partial(_save, done=done, model=model, optimizer=optimizer, schedule=schedule)
         report(metrics, save)

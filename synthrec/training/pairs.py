@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from synthrec import schema
 from synthrec.config import Train
 from synthrec.curation import negatives
 from synthrec.curation.clean import tidy
-from synthrec.errors import UserError
 from synthrec.retrieval.bm25 import BM25
 from synthrec.storage import Folder
 from synthrec.tasks.relevance import relevant
@@ -45,11 +44,12 @@ def training_pairs(config: Train, prepared: Folder, labels: Rows) -> pa.Table:
 
 
 def with_negatives(
-    pairs: pa.Table, texts: dict[str, str], labels: Rows, encoder: BiEncoder, count: int, margin: float, seed: int
+    pairs: pa.Table, texts: dict[str, str], labels: Rows, encoder: BiEncoder, count: int, margin: float
 ) -> pa.Table:
     """The pairs with `negatives`, texts, and `negative_groups`, ids: `count` products each, hardest first.
 
-    What the LLM scored as fitting the query is none. Where fewer are found, products drawn at random fill up.
+    What the LLM scored as fitting the query is none. Where fewer are found the pair's own product fills up, which is
+    no negative of the pair: what is left of the catalogue is too near to the query to be taken for one.
 
     Args:
         texts: product id -> text, of the whole catalogue.
@@ -61,7 +61,6 @@ def with_negatives(
     for query, group in zip(pairs["query"].to_pylist(), pairs["group"].to_pylist(), strict=True):
         own.setdefault(query, []).append(places[group])
     index = BM25.build(list(texts.values()))
-    fitting = _fitting(list(own), places, labels)
     mined = negatives.mine(
         encoder.encode(list(own), query=True),
         encoder.encode(list(texts.values())),
@@ -69,16 +68,12 @@ def with_negatives(
         count,
         margin,
         _hits(index, list(own)),
-        fitting,
+        _fitting(list(own), places, labels),
     )
-    dice = np.random.default_rng(seed)
-    rows: dict[str, list[str]] = {}
     ids = list(texts)
-    for row, (query, positives) in enumerate(own.items()):
-        found = [int(place) for place in mined.negatives[row] if place >= 0]
-        found += _drawn(len(ids), count - len(found), {*positives, *found, *fitting[row].indices}, dice)
-        rows[query] = [ids[place] for place in found]
-    groups = [rows[query] for query in pairs["query"].to_pylist()]
+    rows = {q: [ids[place] for place in some if place >= 0] for q, some in zip(own, mined.negatives, strict=True)}
+    both = zip(pairs["query"].to_pylist(), pairs["group"].to_pylist(), strict=True)
+    groups = [[*rows[query], *[group] * (count - len(rows[query]))] for query, group in both]
     strings = pa.list_(pa.string())
     pairs = pairs.append_column("negatives", pa.array([[texts[one] for one in some] for some in groups], strings))
     return pairs.append_column("negative_groups", pa.array(groups, strings))
@@ -115,14 +110,3 @@ def _fitting(queries: Sequence[str], places: dict[str, int], labels: Rows) -> cs
     }
     rows, columns = zip(*found, strict=True) if found else ((), ())
     return csr_matrix((list(found.values()), (rows, columns)), shape=(len(queries), len(places)))
-
-
-def _drawn(products: int, count: int, but: Collection[int], dice: np.random.Generator) -> list[int]:
-    if not count:
-        return []
-    others = np.setdiff1d(np.arange(products), list(but))
-    if len(others) < count:
-        raise UserError(
-            f"{products} products are too few for {count} hard negatives of a query", "lower train.hard_negatives"
-        )
-    return [int(place) for place in dice.choice(others, count, replace=False)]
