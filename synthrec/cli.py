@@ -160,7 +160,9 @@ def synthesize(
         if again:
             from synthrec.stages import synthesize as stage
 
-            stage.ask_again(_pipeline(config, set_))
+            pipeline = _pipeline(config, set_)
+            with pipeline.root.locked():
+                stage.ask_again(pipeline)
         run_stages(settings, ["synthesize"])
         return
     from synthrec.synthesis import trial

@@ -111,7 +111,7 @@ def test_a_choice_scores_what_its_tokens_score_one_after_the_other(prompt, choic
         return
     assert got["error"] is None
     assert got["logprobs"] == pytest.approx(scored_alone(prompt, choices))
-    assert got["prompt_tokens"] == len(prompt)
+    assert got["prompt_tokens"] == len(prompt) + len(blank or "")
     assert got["prior"] == (None if blank is None else pytest.approx(scored_alone(blank, choices)))
 
 

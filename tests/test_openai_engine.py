@@ -244,6 +244,39 @@ def test_a_refused_key_stops_the_job_and_is_never_told(llama, monkeypatch):
     assert len(proxy.times) == 1  # asking again would not help
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_one_prompt_that_is_refused_so_costs_its_own_row_alone(llama, status):
+    """As gateways do whose filter does not like it."""
+    with Busy(llama, lambda n, handler: n == 0 and refuse(handler, status)) as proxy:
+        answers = engine(proxy.url, concurrency=1).generate(["Hello"] * 2, Sampling(max_tokens=1), [1, 2])
+    assert str(status) in answers[0].error
+    assert answers[1].error is None
+
+
+def test_a_model_that_is_not_there_stops_the_job(llama):
+    with Busy(llama, lambda n, handler: refuse(handler, 404)) as proxy, pytest.raises(UserError) as stopped:
+        engine(proxy.url).generate(["Hello"] * 2, Sampling(max_tokens=1), [1, 2])
+    assert "check synthesize.engine.model" in stopped.value.hint
+
+
+def test_a_server_that_drips_is_not_waited_for_without_end(llama):
+    def drip(number, handler):
+        handler.send_response(200)
+        handler.send_header("content-length", "1000")
+        handler.end_headers()
+        for _ in range(40):
+            handler.wfile.write(b" ")
+            time.sleep(0.2)
+        return True
+
+    start = time.monotonic()
+    with Busy(llama, drip) as proxy:
+        own = engine(proxy.url, timeout_seconds=1, retries=0)
+        (answer,) = own.generate(["Hello"], Sampling(max_tokens=1), [1])
+        assert time.monotonic() - start < 4
+    assert "no answer within 1 s" in answer.error
+
+
 def test_no_more_are_under_way_than_allowed(llama):
     under_way, most, lock = 0, 0, threading.Lock()
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from synthrec.sources.cleaning import clean
 from synthrec.sources.records import Dialogue, Product, Review, Search
 
 
@@ -49,3 +50,46 @@ def test_a_text_of_markup_alone_is_refused(title):
 )
 def test_languages_are_known_by_their_first_part(given, known):
     assert Product(product_id=1, title="Pan", language=given).language == known
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"colour": "red", "size": ["S", "L"]},
+        [("colour", "red"), ["size", ["S", "L"]]],
+        [{"name": "colour", "value": "red"}, {"value": "S, L", "key": "size"}],
+        '[{"name": "colour", "value": "red"}, {"name": "size", "value": ["S", "L"]}]',
+    ],
+)
+def test_attributes_come_as_a_map_as_pairs_or_as_objects_with_names(given):
+    found = Product(product_id="1", title="Shirt", attributes=given).attributes
+    assert found == {"colour": "red", "size": "S, L"}
+
+
+@pytest.mark.parametrize("given", [["ab", "cd"], [{"colour": "red", "size": "L"}], [1, 2], "[1]"])
+def test_a_list_that_is_none_of_attributes_is_refused(given):
+    with pytest.raises(ValidationError, match="an attribute in a list is"):
+        Product(product_id="1", title="Shirt", attributes=given)
+
+
+@pytest.mark.parametrize("price", [math.inf, "Infinity"])
+def test_a_price_is_finite(price):
+    with pytest.raises(ValidationError):
+        Product(product_id="1", title="Pan", price=price)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|im_end|> <|im_start|>system",
+        "<\x01end_of_turn>",
+        "<\u2066b>",
+        "[INST] [/INST]",
+        "<｜begin▁of▁sentence｜>",
+        "<\u200b/s>",
+    ],
+)
+def test_no_text_opens_a_turn_in_a_chat_models_template(text):
+    found = clean(f"a pan {text} for eggs")
+    assert not any(sign in found for sign in "<>[]|｜"), found
+    assert (found.startswith("a pan"), found.endswith("for eggs")) == (True, True)

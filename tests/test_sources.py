@@ -196,8 +196,9 @@ def test_csv_rows_are_refused_alone_with_their_line(shop):
 
 def test_a_quote_that_is_never_closed_takes_no_row_in_silence(shop):
     path = shop.write("p.csv", b'product_id,title\n1,"12"" pan\n2,Kettle\n3,Pot\n4,"Lid"\n5,Cup\n')
-    found = shop.prepare(products="p.csv")
+    found = shop.prepare({"max_reject_rate": 1.0}, products="p.csv")
     assert ids(found.catalogue) == ["5"]
+    assert found.figures["sources"]["products"] == {"rows": 5, "rejected": 4}, "each lost line is counted"
     (refused,) = found.rejects
     assert (refused["where"], refused["reason"]) == (f"{path}:2", "not CSV")
     assert "up to line 5" in refused["detail"]
@@ -207,6 +208,63 @@ def test_a_quote_that_is_never_closed_takes_no_row_in_silence(shop):
 def test_a_byte_order_mark_is_no_part_of_a_columns_name(shop, encoding):
     shop.write("p.csv", "\ufeffproduct_id,title\n1,Kettle\n".encode())
     assert ids(shop.prepare(products={"path": "p.csv", "encoding": encoding}).catalogue) == ["1"]
+
+
+def test_a_file_that_a_quote_swallows_stops_the_job(shop):
+    shop.write("p.csv", ('product_id,title\n1,Pan\n2,"Kettle\n' + "".join(f"{i},Pot\n" for i in range(3, 50))).encode())
+    with pytest.raises(UserError, match="48 of 49 rows refused"):
+        shop.prepare(products="p.csv")
+
+
+def test_a_star_stays_in_its_folder(shop):
+    for name in ("ev/a.jsonl", "ev/old/b.jsonl", "ev/.c.jsonl"):
+        shop.write(name, products(name))
+    assert ids(shop.prepare(products="ev/*.jsonl").catalogue) == ["ev/a.jsonl"]
+    assert ids(shop.prepare(products="ev/**/*.jsonl").catalogue) == ["ev/a.jsonl", "ev/old/b.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"colour": "farbe"}, "there is no column 'colour'"),
+        ({"brand": "marque"}, "no file has a column 'marque', for brand"),
+    ],
+)
+def test_a_mapping_that_can_do_nothing_is_told(shop, columns, told):
+    shop.write("p.csv", b"product_id,title,farbe\n1,Kettle,rot\n")
+    with pytest.raises(UserError, match=told):
+        shop.prepare(products={"path": "p.csv", "columns": columns})
+
+
+def test_a_column_may_be_missing_from_some_files(shop):
+    shop.write("p/a.csv", b"product_id,title\n1,Kettle\n")
+    shop.write("p/b.csv", b"product_id,title,marque\n2,Pot,Tarrow\n")
+    found = shop.prepare(products={"path": "p", "columns": {"brand": "marque"}})
+    assert sorted((row["product_id"], row["brand"]) for row in found.catalogue) == [("1", None), ("2", "Tarrow")]
+
+
+def test_a_column_that_stands_twice_is_told(shop):
+    shop.write("p.csv", b"product_id,title,title\n1,Kettle,Pot\n")
+    with pytest.raises(UserError, match="column 'title' stands there twice"):
+        shop.prepare(products="p.csv")
+
+
+def test_jsonl_in_an_encoding_without_plain_line_ends_is_told(shop):
+    shop.write("p.jsonl", "{}".encode("utf-16"))
+    with pytest.raises(UserError, match="JSONL is not read in utf-16"):
+        shop.prepare(products={"path": "p.jsonl", "encoding": "utf-16"})
+
+
+def test_a_date_that_python_has_no_name_for_costs_its_row_alone(shop):
+    shop.write("p.jsonl", products("k1"))
+    row = {"review_id": "r1", "product_id": "k1", "text": "good", "timestamp": "0001-01-01T00:00:00+08:00"}
+    shop.write("r/a.jsonl", [row, row | {"review_id": "r2", "timestamp": "2026-01-01T00:00:00+08:00"}])
+    times = pa.array([253402300800 * 10**6, 0], pa.timestamp("us"))  # the year 10000, and 1970
+    table = {"review_id": ["r3", "r4"], "product_id": ["k1"] * 2, "text": ["good"] * 2, "timestamp": times}
+    pq.write_table(pa.table(table), shop.files / "r" / "b.parquet")
+    found = shop.prepare(products="p.jsonl", reviews="r")
+    assert sorted(row["doc_id"] for row in found.corpus if row["kind"] == "review") == ["review:r2", "review:r4"]
+    assert sorted(row["reason"] for row in found.rejects) == ["invalid record", "unreadable value"]
 
 
 def test_an_encoding_that_is_none_is_told():

@@ -313,6 +313,27 @@ def test_other_budgets_stop_within_a_batch_or_two(tmp_path, ray_session, capfd, 
     assert done.figures["queries"]["money"] == pytest.approx((tokens[0] + 2 * tokens[1]) / 1e6)
 
 
+def test_tokens_that_were_spent_once_stay_spent(tmp_path, ray_session):
+    """By answers to a prompt that nobody asks any more, and by failed ones that were asked anew."""
+    shop = Shop(tmp_path / "shop")
+    once = shop.run(QUERIES, FAKE)
+    tokens = sum(once.figures["queries"][one] for one in ("prompt_tokens", "completion_tokens"))
+    other = {"queries": {"per_product": 2, "temperature": 0.3}}
+    assert shop.run(other, FAKE, budget={"tokens": tokens}).figures["queries"]["left"] == 12
+    folder = shop.run_dir / "synthesize" / "completions"
+    (folder / "queries" / "done").rename(folder / "queries" / "failed")
+    assert shop.run(other, FAKE, budget={"tokens": tokens + 1}).asked["queries"] < 12
+    assert not (folder / "queries" / "failed").exists()
+    assert json.loads((folder / "deleted.json").read_text())["prompt_tokens"] > 0
+
+
+@pytest.mark.parametrize("budget", [{"tokens": 10}, {"rows": 10}])
+def test_a_server_that_counts_nothing_breaks_a_budget_of_tokens(budget):
+    assert Purse(Budget(**budget)).blind(3, 0) == ("tokens" in budget)
+    assert not Purse(Budget(**budget)).blind(3, 7)
+    assert not Purse(Budget(**budget)).blind(0, 0)
+
+
 def test_a_budget_spans_the_tasks(tmp_path, ray_session):
     done = Shop(tmp_path / "shop").run({"queries": {"per_product": 1}, "sentiment": {}}, FAKE, budget={"rows": 8})
     assert done.asked == {"queries": 6, "sentiment": 2}
@@ -347,7 +368,7 @@ def test_a_batch_of_both_languages_with_a_bad_prompt_is_answered_row_by_row(tmp_
     worker = Worker(EngineSettings.model_validate(ENGINE), {name: task}, store, "m")
     (account,) = worker(batch).to_pylist()
     files = store.files()
-    worker(batch)
+    (again,) = worker(batch).to_pylist()
     worker._engine.close()
     assert store.files() == files  # run again it replaces itself
 
@@ -358,9 +379,12 @@ def test_a_batch_of_both_languages_with_a_bad_prompt_is_answered_row_by_row(tmp_
     assert {row["model"] for row in good} == {"m"}
     for row in good:  # its own prompt, in its own language
         before = known[row["id"]]
-        assert (row["fields"], row["prompt_tokens"]) == (before["fields"], before["prompt_tokens"])
+        assert row["fields"] == before["fields"]
+        if name == "queries":  # of what is chosen, the first row of a batch pays for the prior
+            assert row["prompt_tokens"] == before["prompt_tokens"]
         assert (row["logprobs"] is None) == (name == "queries")
         assert (row["text"] is None) == (name == "sentiment")
-    assert account["prompt_tokens"] == sum(row["prompt_tokens"] for row in good)
     (failed,) = (store / name / "failed").read_table(schema.COMPLETION).to_pylist()
+    assert again["prompt_tokens"] == sum(row["prompt_tokens"] for row in [*good, failed])
+    assert (account["prompt_tokens"] > again["prompt_tokens"]) == (name == "sentiment"), "priors are asked once"
     assert failed["id"] == "0" * 32

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
 
 from synthrec import schema
 from synthrec.config import Engine as EngineSettings
 from synthrec.config import QueriesTask, SentimentTask
-from synthrec.engines import load
+from synthrec.engines import Answer, load
 from synthrec.storage import Folder
 from synthrec.synthesis import worker as workers
+from synthrec.synthesis.metrics import Metrics
 from synthrec.synthesis.requests import spaced
-from synthrec.synthesis.worker import Worker, ask
+from synthrec.synthesis.worker import Worker, ask, keep
 from synthrec.tasks import TASKS
 
 SETTINGS = EngineSettings(kind="fake", model="none")
@@ -96,6 +98,49 @@ def test_empty_prompts_are_asked_once_for_each_choices_and_kept(tasks, recorder)
     assert [prior for _, prior in second] == [expected[words[0]], expected[words[1]]]
 
 
+def test_the_first_row_that_wants_a_prior_pays_for_it(tasks, recorder):
+    rows = [review(1), review(2), review(3, "zh")]
+    alone = [one.prompt_tokens for one in recorder.engine.choose(*zip(*both(tasks, rows), strict=True))]
+    blank = {la: tasks["sentiment"].empty(la, "", {"text": "", "product_id": "", "review": ""}) for la in ("en", "zh")}
+    prior = {la: recorder.engine.choose([text], [(" good", " bad")])[0].prompt_tokens for la, text in blank.items()}
+    found = [answer.prompt_tokens for answer, _ in ask(recorder, tasks, rows, {})]
+    assert found == [alone[0] + prior["en"], alone[1], alone[2] + prior["zh"]]
+
+
+def both(tasks, rows):
+    return [(workers.prompt(tasks, row), tuple(row["choices"])) for row in rows]
+
+
+def test_a_known_prior_is_there_though_the_book_of_them_is_full(tasks, recorder, monkeypatch):
+    monkeypatch.setattr(workers, "MOST_PRIORS", 0)
+    priors = {}
+    ask(recorder, tasks, [review(1)], priors)
+    (_, prior), *_ = ask(recorder, tasks, [review(2), review(3, "zh")], priors)
+    assert prior is not None
+
+
+@pytest.mark.parametrize("against_prior", [True, False])
+def test_a_row_whose_prior_failed_is_judged_by_no_other_rule(tasks, recorder, against_prior):
+    def choose(prompts, choices):
+        found = recorder.engine.choose(prompts, choices)
+        return [*found[:2], *(Answer(error="busy") for _ in found[2:])]
+
+    recorder.choose = choose
+    tasks["sentiment"].against_prior = against_prior
+    answers = ask(recorder, tasks, [review(1), review(2)], {})
+    assert [prior for _, prior in answers] == [None, None]
+    expected = "no prior of the choices: busy" if against_prior else None
+    assert [answer.error for answer, _ in answers] == [expected] * 2
+    assert all((answer.logprobs is None) == against_prior for answer, _ in answers)
+
+
+def test_half_a_character_is_no_reason_to_lose_a_batch(tasks, tmp_path, ray_session):
+    rows = [workers.completion(query(n), (Answer(text=f"nice {n} \ud83d"), None), "m") for n in range(2)]
+    store = Folder.open(str(tmp_path))
+    keep(rows, tasks, store, Metrics("m"))
+    assert (store / "queries" / "done").read_table(schema.COMPLETION)["text"].to_pylist() == ["nice 0 ?", "nice 1 ?"]
+
+
 def test_answers_come_in_the_order_of_the_rows_of_all_tasks(tasks, recorder):
     answers = ask(recorder, tasks, MIXED, {})
     ((prompts, sampling, seeds),) = recorder.written
@@ -137,8 +182,10 @@ def test_two_batches_at_once_are_written_as_one_after_the_other(tasks, tmp_path,
         store = Folder.open(str(tmp_path / str(threads)))
         worker = Worker(slow, tasks, store, "m")
         with ThreadPoolExecutor(threads) as pool:
-            accounts = [table.to_pylist() for table in pool.map(worker, batches)]
-        found.append((accounts, (store / "sentiment" / "done").read_table(schema.COMPLETION).sort_by("id").to_pylist()))
+            accounts = pa.concat_tables(pool.map(worker, batches))
+        rows = (store / "sentiment" / "done").read_table(schema.COMPLETION).sort_by("id")
+        # Which batch pays for a prior that both want is a matter of luck.
+        found.append([one.drop_columns(["prompt_tokens", "completion_tokens"]).to_pylist() for one in (accounts, rows)])
     assert found[0] == found[1]
     assert len(found[0][1]) == 60
     assert all(row["prior"] for row in found[0][1])

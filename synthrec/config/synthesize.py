@@ -15,9 +15,11 @@ class Budget(Settings):
     """Limits of all tasks together. At a limit synthesis stops, and what is done is published; raise it to go on."""
 
     rows: Positive | None = Field(None, description="answers; null: no limit")
-    tokens: Positive | None = Field(None, description="read and written; null: no limit")
+    tokens: Positive | None = Field(None, description="read and written, ever in this run directory; null: no limit")
     seconds: Annotated[float, Field(gt=0)] | None = Field(None, description="of one run; null: no limit")
-    money: Annotated[float, Field(gt=0)] | None = Field(None, description="by engine.prices; null: no limit")
+    money: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="by engine.prices, ever in this run directory; null: no limit"
+    )
 
 
 class Synthesize(Settings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -28,6 +28,12 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     error: str | None = None
+
+
+def with_tokens(answer: Answer, other: Answer) -> Answer:
+    """The answer, as dear as both."""
+    prompt, completion = (getattr(answer, n) + getattr(other, n) for n in ("prompt_tokens", "completion_tokens"))
+    return replace(answer, prompt_tokens=prompt, completion_tokens=completion)
 
 
 def normalised(logprobs: Sequence[float]) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from synthrec.engines.base import Answer, Sampling, no_choice, normalised
+from synthrec.engines.base import Answer, Sampling, no_choice, normalised, with_tokens
 
 ASKED = ("prompt", "choices", "blank", "sampling", "seed")  # columns that a row loses
 ANSWERED = (  # columns that it gains
@@ -231,9 +231,13 @@ def _answered(carried: pa.Table, outcomes: Mapping[int, Outcome]) -> pa.Table:
         texts = carried[column].to_pylist()
         return [Answer() if text is None else answer(Plan(**json.loads(text)), outcomes) for text in texts]
 
-    rows = []
-    for own, prior in zip(answers(PLAN), answers(PRIOR), strict=True):
+    rows: list[dict[str, Any]] = []
+    paid: set[str | None] = {None}
+    for own, prior, plan in zip(answers(PLAN), answers(PRIOR), carried[PRIOR].to_pylist(), strict=True):
         whole = own if prior.error is None else Answer(error=own.error or prior.error)
+        if plan not in paid:  # the first row that wanted it pays for it
+            whole = with_tokens(whole, prior)
+            paid.add(plan)
         rows.append(asdict(whole) | {"prior": None if whole.error else prior.logprobs})
     table = carried.drop_columns([PLAN, PRIOR])
     for column in ANSWERED:

@@ -32,6 +32,7 @@ class OpenAI:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         self._model, self._server = settings.model, settings.server
+        self._answered = False  # anything at all
         # One event loop in a thread of its own serves all threads that ask.
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
@@ -89,21 +90,34 @@ class OpenAI:
 
             return await asyncio.gather(*(one(ask) for ask in asks))
 
-        return asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result()
+        answers = asyncio.run_coroutine_threadsafe(all_of_them(), self._loop).result()
+        self._check(answers)
+        return answers
+
+    def _check(self, answers: Sequence[Answer]) -> None:
+        """Raise UserError where the server refuses all that it is asked, for what the config says is wrong: a filter or
+        a gateway may refuse one prompt so, and that is the row's error."""
+        said = {answer.error.partition(":")[0] if answer.error else "" for answer in answers}
+        if said == {"AuthenticationError"}:
+            where = f"{self._server.url} refuses the key in ${self._server.key_variable}"
+            raise UserError(where, "set that variable where the engine runs; never write a key into a config")
+        if said == {"NotFoundError"} and not self._answered:
+            raise UserError(
+                f"{self._server.url}: {(answers[0].error or '')[:300]}", "check synthesize.engine.model and server.url"
+            )
+        self._answered = self._answered or "" in said
 
     async def _safe(self, work: Callable[..., Awaitable[Answer]], ask: tuple[Any, ...]) -> Answer:
         """The answer, or an answer with the error: one prompt's fault must not cost the batch."""
         import openai
 
+        # httpx times each read: a server that sends a byte now and then would be waited for without end.
+        longest = self._server.timeout_seconds * (self._server.retries + 1)
         try:
-            return await work(*ask)
-        except (openai.AuthenticationError, openai.PermissionDeniedError):
-            where = f"{self._server.url} refuses the key in ${self._server.key_variable}"
-            raise UserError(where, "set that variable where the engine runs; never write a key into a config") from None
-        except openai.NotFoundError as error:
-            raise UserError(
-                f"{self._server.url}: {error.message:.300}", "check synthesize.engine.model and server.url"
-            ) from None
+            async with asyncio.timeout(longest):
+                return await work(*ask)
+        except TimeoutError:
+            return Answer(error=f"TimeoutError: no answer within {longest:g} s, retries and all")
         except openai.APIError as error:
             return Answer(error=f"{type(error).__name__}: {error.message}"[:500])
         except (LookupError, TypeError, ValueError, AttributeError) as error:

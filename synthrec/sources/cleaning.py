@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from synthrec.sources.records import Product
 
-TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--)>", re.DOTALL)
+# HTML, and what opens and closes turns in the templates of chat models: no product may speak for the shop.
+TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--|[|｜][^<>]{0,200}[|｜])>|\[/?INST\]", re.DOTALL)
 SPACES = re.compile(r"\s+")
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 LANGUAGES = ("en", "zh")  # that `language` tells apart
@@ -27,11 +28,11 @@ def clean(text: str) -> str:
         text = unicodedata.normalize("NFC", text).translate(WIDTH | INVISIBLE)
     if "&" in text:
         text = html.unescape(text)
-    if "<" in text:
-        text = TAGS.sub(" ", text)
     text = SPACES.sub(" ", text)
     if not text.isprintable():  # of what is printable nothing is of category C
         text = "".join(c for c in text if unicodedata.category(c)[0] != "C")
+    if "<" in text or "[" in text:  # now that nothing invisible stands in them
+        text = SPACES.sub(" ", TAGS.sub(" ", text))
     return text.strip()
 
 

@@ -43,12 +43,13 @@ class Unit:
 
 @dataclass(frozen=True)
 class Row:
-    """One record as found. `error` is set where there is nothing to validate."""
+    """One record as found. `error` is set where there is nothing to validate; `lines`: that were lost with it."""
 
     where: str
     value: dict[str, Any] | None
     error: tuple[str, str] | None = None  # reason, detail
     raw: str = ""
+    lines: int = 1
 
 
 def files(key: str, source: Source) -> tuple[pafs.FileSystem, list[pafs.FileInfo]]:
@@ -61,7 +62,7 @@ def files(key: str, source: Source) -> tuple[pafs.FileSystem, list[pafs.FileInfo
     if any(c in path for c in "*?["):
         base = path[: min(path.find(c) for c in "*?[" if c in path)].rpartition("/")[0]
         found = fs.get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True))
-        found = [f for f in found if f.is_file and fnmatch.fnmatch(f.path, path)]
+        found = [f for f in found if f.is_file and _matches(f.path.split("/"), path.split("/"))]
     else:
         info = fs.get_file_info(path)
         if info.type == pafs.FileType.Directory:
@@ -72,6 +73,16 @@ def files(key: str, source: Source) -> tuple[pafs.FileSystem, list[pafs.FileInfo
     if not found:
         raise UserError(f"{key}: no file at {source.path}", "check the path (it is relative to where you run)")
     return fs, sorted(found, key=lambda f: f.path)
+
+
+def _matches(path: list[str], pattern: list[str]) -> bool:
+    """As a shell's: `*` stays in its folder and finds nothing hidden, `**` is any number of folders."""
+    if not path or not pattern:
+        return not path and not pattern
+    if pattern[0] == "**":
+        return _matches(path, pattern[1:]) or _matches(path[1:], pattern)
+    hidden = path[0].startswith(".") and not pattern[0].startswith(".")
+    return not hidden and fnmatch.fnmatchcase(path[0], pattern[0]) and _matches(path[1:], pattern[1:])
 
 
 def stamp(key: str, source: Source) -> list[list[Any]]:
@@ -85,6 +96,8 @@ def units(kind: str, source: Source) -> list[Unit]:
     plan: list[Unit] = []
     for file in found:
         form = _format(kind, file.path, source.format)
+        if form == "jsonl" and "\n".encode(source.encoding) != b"\n":
+            raise UserError(f"sources.{kind}: JSONL is not read in {source.encoding}", "write it in UTF-8")
         one = Unit(kind, file.path, form, source.encoding, dict(source.columns))
         plan += _split(fs, one, file.size)
     return plan
@@ -194,11 +207,13 @@ def _read_csv(fs: pafs.FileSystem, unit: Unit) -> Iterator[Row]:
         reader = csv.reader(text, strict=True)
         header = next(reader, None) or []
         while True:
-            where = f"{unit.path}:{reader.line_num + 1}"
+            before = reader.line_num
+            where = f"{unit.path}:{before + 1}"
             try:
                 cells = next(reader, None)
             except csv.Error as error:
-                yield Row(where, None, ("not CSV", f"{error}; this takes with it all up to line {reader.line_num}"))
+                why = f"{error}; this takes with it all up to line {reader.line_num}"
+                yield Row(where, None, ("not CSV", why), lines=max(1, reader.line_num - before))
                 continue
             if cells is None:
                 return
@@ -222,7 +237,7 @@ def _read_parquet(fs: pafs.FileSystem, unit: Unit) -> Iterator[Row]:
         for batch in parquet.iter_batches(1024, row_groups=list(range(unit.start, unit.stop))):
             try:
                 values = batch.to_pylist()
-            except UnicodeDecodeError:
+            except (OverflowError, ValueError):  # broken text; a date that Python has no name for
                 values = None
             for index in range(batch.num_rows):
                 row += 1
@@ -234,6 +249,8 @@ def _parquet_row(where: str, values: list[dict[str, Any]] | None, batch: pa.Reco
         value = values[index] if values is not None else batch.slice(index, 1).to_pylist()[0]
     except UnicodeDecodeError as error:
         return Row(where, None, ("broken text encoding", str(error)[:200]))
+    except (OverflowError, ValueError) as error:
+        return Row(where, None, ("unreadable value", str(error)[:200]))
     return Row(where, value, raw=str(value))
 
 
@@ -249,5 +266,7 @@ def columns(fs: pafs.FileSystem, unit: Unit) -> list[str] | None:
         with fs.open_input_stream(unit.path) as file:
             text = io.TextIOWrapper(file, encoding, "surrogateescape", newline="")  # type: ignore[type-var]
             names = next(csv.reader(text), None) or []
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise UserError(f"{unit.path}: column '{twice[0]}' stands there twice", "rename one of the two")
     mapped = [ours for ours, theirs in unit.columns.items() if theirs in names]
     return [*(name for name in names if name not in unit.columns.values()), *mapped]

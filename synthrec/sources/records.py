@@ -40,11 +40,25 @@ def _mapped(value: Any) -> Any:
     """A map, a JSON object in a cell, or Arrow's list of pairs; absent and null values are left out."""
     if isinstance(value, str):
         value = json.loads(value) if value.strip() else {}
-    if isinstance(value, list):
-        value = dict(value)
+    if isinstance(value, list | tuple):
+        value = dict(_pair(one) for one in value)
     if not isinstance(value, dict):
         return value or {}
-    return {k: str(told) for k, v in value.items() if (told := plain(v)) is not None}
+    return {k: _said(told) for k, v in value.items() if (told := plain(v)) is not None}
+
+
+def _pair(one: Any) -> tuple[Any, Any]:
+    """A name and its value: Arrow's pair, or an object that says which is which."""
+    if isinstance(one, dict) and len(one) == 2 and (names := {"name", "key"} & set(one)) and "value" in one:
+        return one[names.pop()], one["value"]
+    if isinstance(one, list | tuple) and len(one) == 2:
+        return one[0], one[1]
+    raise ValueError('an attribute in a list is [name, value] or {"name": ..., "value": ...}')
+
+
+def _said(value: Any) -> str:
+    """A value in words; of several, all of them."""
+    return ", ".join(map(_said, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _tag(value: Any) -> Any:
@@ -54,7 +68,11 @@ def _tag(value: Any) -> Any:
 
 
 def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    """In UTC. Raises ValueError where that is before the year 1, as an unset date is in zones east of Greenwich."""
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"no date: {error}") from None
 
 
 def _none_if_blank(value: Any) -> Any:
@@ -79,7 +97,7 @@ Id = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=512),
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1), AfterValidator(sayable)]
 Time = Annotated[datetime, AfterValidator(_utc)]
 # Bounds stand on the number itself: on `float | None` they would be tried on None too.
-Price = Annotated[float, Field(ge=0)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rating = Annotated[int, Field(ge=1, le=5)]
 
 

@@ -56,8 +56,10 @@ def run(context: Context) -> dict[str, Any]:
         ner.Ner(config.privacy.ner)  # what is wrong with it is told here, before any task starts
     plan = [unit for kind, source in config.sources.given().items() for unit in readers.units(kind, source)]
     fs_of = {kind: filesystem(source.path)[0] for kind, source in config.sources.given().items()}
+    seen: dict[str, set[str]] = {}
     for unit in plan:
-        _check_columns(fs_of[unit.kind], unit)
+        seen.setdefault(unit.kind, set()).update(_check_columns(fs_of[unit.kind], unit))
+    _check_mapped(config, seen)
     cluster.start()
     totals: dict[str, Counter[str]] = {kind: Counter() for kind in fs_of}
     found: Counter[str] = Counter()
@@ -88,16 +90,30 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def _check_columns(fs: Any, unit: readers.Unit) -> None:
+def _check_columns(fs: Any, unit: readers.Unit) -> list[str]:
+    """The columns that the file has, by our names; all that are mapped where its rows each have their own."""
     names = readers.columns(fs, unit)
     if names is None:
-        return
+        return list(unit.columns)
     for name in records.required(unit.kind):
         if name not in names:
             raise UserError(
                 f"{unit.path}: no column '{name}' (it has: {', '.join(names)})",
                 f"map it in the config: sources.{unit.kind}.columns: {{{name}: <your column>}}",
             )
+    return names
+
+
+def _check_mapped(config: Config, seen: dict[str, set[str]]) -> None:
+    """Raise UserError where a mapping can do nothing: a column of ours or of the files is misspelt."""
+    for kind, source in config.sources.given().items():
+        ours = records.KINDS[kind].model_fields
+        for name, theirs in source.columns.items():
+            key = f"sources.{kind}.columns"
+            if name not in ours:
+                raise UserError(f"{key}: there is no column '{name}'", f"ours are {', '.join(ours)}")
+            if name not in seen[kind]:
+                raise UserError(f"{key}: no file has a column '{theirs}', for {name}", "see how the files call it")
 
 
 def _convert(
@@ -115,7 +131,7 @@ def _convert(
     counts: Counter[str] = Counter()
     personal: Counter[str] = Counter()
     for found in _seen_ahead(readers.read(fs_of[unit.kind], unit), hide):
-        counts["rows"] += 1
+        counts["rows"] += found.lines
         owner = _user(found, hide)
         if owner in gone:
             counts["forgotten"] += 1
@@ -124,7 +140,7 @@ def _convert(
         made = _record(found, unit.kind, config.prepare.max_field_chars, hide)
         if isinstance(made, dict):
             rows["rejects"].append(made)
-            counts["rejected"] += 1
+            counts["rejected"] += found.lines
         else:
             for table, value in documents.rows(made, hide, personal, config.privacy.products):
                 rows[table].append(value | {"where": found.where} if table == "corpus" else value)
@@ -311,4 +327,4 @@ def _check_totals(config: Config, totals: dict[str, Counter[str]], out: Folder, 
             )
 
 
-STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=4)
+STAGE = Stage("prepare", "reads, cleans and pseudonymises the shop's files", (), settings, run, version=5)

@@ -33,6 +33,7 @@ from synthrec.tasks import Shop, Task, chosen_tasks, waves
 
 MOST_FILES, MOST_BYTES = 200, 4_000_000  # of completions in a unit of work: some 40,000 rows
 AGAIN = "again.json"  # beside the manifest: how often what failed was asked again
+DELETED = "deleted.json"  # beside completions: tokens of failed answers that were asked anew
 TOGETHER = 0.05  # seconds between accounts of one batch
 
 
@@ -101,6 +102,7 @@ def run(context: Context) -> dict[str, Any]:
     cpus, gpus = (layout.actors[0] * one for one in (layout.cpus, layout.gpus))
     cluster.need(cpus, gpus, "the LLM engine", "synthesize.engine.resources")
     purse = Purse(own.budget, own.engine.prices)
+    purse.pay(0, **_paid(context.keep("completions")))
     figures: dict[str, Any] = {}
     for wave in waves(chosen_tasks(context.config)):
         jobs = [_build(context, task) for task in wave]
@@ -145,10 +147,10 @@ def _answer(context: Context, jobs: list[Job], purse: Purse) -> None:
     asked = context.out / "requests"
     wanted: dict[str, Any] = {}  # task -> reference to the ids to ask; the driver itself holds none
     for job in jobs:
-        (job.store / "failed").delete()
+        _drop_failed(context.keep("completions"), job)
         wanted[job.task.name], counts = _unanswered(asked / job.task.name, job.store / "done")
         job.missing = counts.pop("missing")
-        purse.pay(**counts)
+        purse.pay(counts["rows"])
         if not job.missing:
             console.say(f"    {job.task.name}: all {job.requests} answers are here already")
     totals: dict[str, int] = {}
@@ -165,6 +167,24 @@ def _answer(context: Context, jobs: list[Job], purse: Purse) -> None:
     by_name = {job.task.name: job for job in jobs}
     with console.meters(totals) as meters, closing(stream) as accounts:
         _watch(accounts, by_name, meters, purse, own.max_failure_rate, own.failure_window)
+
+
+def _paid(completions: Folder) -> dict[str, int]:
+    """Tokens that all answers of this run directory took, those that were deleted since among them."""
+    look: Any = ray.remote(num_cpus=0.5)(requests.paid)
+    total = Counter(dict(ray.get(look.remote(completions))))
+    total.update(completions.read_json(DELETED) if completions.exists(DELETED) else {})
+    return dict(total)
+
+
+def _drop_failed(completions: Folder, job: Job) -> None:
+    """They are asked anew. What they cost stays in the books, at worst twice where a kill comes between."""
+    failed = job.store / "failed"
+    spent = Counter(requests.paid(failed))
+    if any(spent.values()):
+        spent.update(completions.read_json(DELETED) if completions.exists(DELETED) else {})
+        completions.write_json(DELETED, dict(spent))
+    failed.delete()
 
 
 def _unanswered(asked: Folder, done: Folder) -> tuple[Any, dict[str, int]]:
@@ -192,6 +212,11 @@ def _watch(
         counts = {k: one[k] for k in ("rows", "prompt_tokens", "completion_tokens")}
         now.update(counts | {"refused": one["refused"]})
         purse.pay(**counts)
+        if purse.blind(one["rows"] - one["refused"], one["prompt_tokens"] + one["completion_tokens"]):
+            raise UserError(
+                "the server does not tell how many tokens its answers take: no budget of tokens or money can be kept",
+                "set synthesize.budget.rows instead",
+            )
         accepted = 100 * (1 - now["refused"] / max(now["rows"], 1))
         tokens = (now["prompt_tokens"] + now["completion_tokens"]) / meter.seconds
         meter.advance(one["rows"], f"{accepted:.0f}% accepted, {tokens:.0f} tokens/s")
@@ -254,4 +279,4 @@ def _clear(folder: Folder, prefix: str) -> None:
             folder.fs.delete_file(f"{folder.path}/{name}")
 
 
-STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=5)
+STAGE = Stage("synthesize", "has the LLM write and score labels", ("prepare",), settings, run, version=6)

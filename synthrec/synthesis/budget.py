@@ -12,7 +12,10 @@ MILLION = 1_000_000
 
 @dataclass
 class Purse:
-    """Counts answers, tokens, money and time against limits. Answers of earlier runs count, but for their time."""
+    """Counts answers, tokens, money and time against limits.
+
+    Of earlier runs the answers count that are still asked for, and the tokens and money of all.
+    """
 
     budget: Budget
     prices: Prices | None = None
@@ -21,7 +24,11 @@ class Purse:
     completion_tokens: int = 0
     start: float = field(default_factory=time.monotonic)
 
-    def pay(self, rows: int, prompt_tokens: int, completion_tokens: int) -> None:
+    def blind(self, answers: int, tokens: int) -> bool:
+        """Whether such answers cannot be counted, and have to be."""
+        return answers > 0 and not tokens and (self.budget.tokens is not None or self.budget.money is not None)
+
+    def pay(self, rows: int, prompt_tokens: int = 0, completion_tokens: int = 0) -> None:
         self.rows += rows
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
+from pyarrow import fs as pafs
 
 from synthrec import schema
 from synthrec.config import Engine
@@ -108,7 +109,8 @@ def count(source: Folder, name: str, task: Task) -> int:
 
 def _data(source: Folder, name: str, task: Task) -> tuple[pads.Dataset, pads.Expression | None]:
     data = pads.dataset(f"{source.path}/{name}", filesystem=source.fs, format="parquet")
-    return data, pads.field("kind") == task.kind if task.reads == "corpus" else None
+    spoken = pads.field("language").isin(sorted(task.languages))
+    return data, (pads.field("kind") == task.kind) & spoken if task.reads == "corpus" else None
 
 
 def limit_hash(task: Task, source: Folder, names: list[str]) -> str | None:
@@ -146,6 +148,19 @@ def spent(store: Folder, wanted: pa.Array) -> dict[str, int]:
         total["rows"] += table.num_rows
         for column in ("prompt_tokens", "completion_tokens"):
             total[column] += pc.sum(table[column]).as_py() or 0
+    return total
+
+
+def paid(completions: Folder) -> dict[str, int]:
+    """Tokens of all answers that are stored, failed ones and those that nobody asks for any more among them."""
+    total = {"prompt_tokens": 0, "completion_tokens": 0}
+    found = pafs.FileSelector(completions.path, recursive=True, allow_not_found=True)
+    for file in completions.fs.get_file_info(found):
+        if file.path.endswith(".parquet"):
+            with completions.fs.open_input_file(file.path) as opened:
+                table = pq.read_table(opened, columns=list(total))
+            for column in total:
+                total[column] += pc.sum(table[column]).as_py() or 0
     return total
 
 

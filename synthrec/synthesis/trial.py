@@ -69,10 +69,20 @@ def dry_run(config: Config, prepared: Folder) -> list[Estimate]:
         for row in {_question(row): row for row in reversed(tried.rows)}.values():
             console.rule(f"{_question(row)}: an example prompt")
             console.say(_prompt(tried.task, row))
+        _warn(tried)
         if tried.rows:
             found.append(_estimate(config, prepared, tried, found))
     _print(config, found)
     return found
+
+
+def _warn(tried: Tried) -> None:
+    """Of what makes an estimate too low."""
+    wrong = [row["error"] for row in tried.rows if row["error"] is not None]
+    if wrong:
+        console.warn(f"{tried.task.name}: {len(wrong)} of {len(tried.rows)} answers failed: {wrong[0][:300]}")
+    if len(wrong) < len(tried.rows) and not any(row["prompt_tokens"] for row in tried.rows):
+        console.warn(f"{tried.task.name}: the server does not tell how many tokens its answers take")
 
 
 def _tried(config: Config, prepared: Folder, count: int, together: bool) -> Iterator[Tried]:
@@ -120,8 +130,8 @@ def _records(prepared: Folder, task: Task, count: int) -> list[Row]:
 
 
 def _estimate(config: Config, prepared: Folder, tried: Tried, before: list[Estimate]) -> Estimate:
-    """The sample's means, for as many requests as the task will make."""
-    task, rows = tried.task, tried.rows
+    """Means of the answers that came, for as many requests as the task will make."""
+    task, rows = tried.task, [row for row in tried.rows if row["error"] is None] or tried.rows
     if task.reads == "corpus":
         corpus = prepared / "corpus"
         records = sum(requests.count(corpus, name, task) for name in corpus.files(".parquet"))

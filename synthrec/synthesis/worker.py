@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow as pa
 from synthrec import schema
 from synthrec.config import Engine as EngineSettings
 from synthrec.engines import Answer, Engine, Sampling, load
+from synthrec.engines.base import with_tokens
 from synthrec.errors import UserError
 from synthrec.privacy.written import blanked
 from synthrec.storage import Folder
@@ -65,7 +67,7 @@ EMPTY_ACCOUNT: Row = {
 
 def keep(rows: list[Row], tasks: dict[str, Task], store: Folder, metrics: Metrics) -> list[Row]:
     """Write COMPLETION rows, by task, and account for them. Personal data that the LLM wrote never reaches the disk."""
-    rows = [row | {key: row[key] and blanked(row[key]) for key in ("text", "error")} for row in rows]
+    rows = [row | {key: row[key] and blanked(_whole(row[key])) for key in ("text", "error")} for row in rows]
     accounts = []
     for name in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == name]
@@ -79,6 +81,11 @@ def keep(rows: list[Row], tasks: dict[str, Task], store: Folder, metrics: Metric
         accounts.append(_account(tasks[name], own))
         metrics.count(accounts[-1])
     return accounts
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, as a server that cuts an emoji sends them: no file holds them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _account(task: Task, rows: list[Row]) -> Row:
@@ -115,12 +122,19 @@ def ask(engine: Engine, tasks: dict[str, Task], requests: Sequence[Row], priors:
     # One call for both: no slot idles between the two.
     asked = [(prompts[i], tuple(requests[i]["choices"])) for i in at] + unknown
     got = engine.choose([one for one, _ in asked], [words for _, words in asked]) if asked else []
+    lost: dict[tuple[str, tuple[str, ...]], str] = {}
+    fresh = dict(zip(unknown, got[len(at) :], strict=True))
+    known = {key: priors[key] for key in keys if key in priors}
+    known |= {key: one.logprobs for key, one in fresh.items() if one.logprobs}
     if len(priors) > MOST_PRIORS:
         priors.clear()
-    known = dict(priors)
-    known.update({key: one.logprobs for key, one in zip(unknown, got[len(at) :], strict=True) if one.logprobs})
     priors.update(known)
     for i, key, answer in zip(at, keys, got, strict=False):
+        if key in fresh:  # the first row that wanted it pays for it
+            answer, prior = with_tokens(answer, fresh[key]), fresh.pop(key)
+            lost.update({key: prior.error or "no probabilities"} if key not in known else {})
+        if key in lost and tasks[requests[i]["task"]].against_prior and answer.error is None:  # by no other rule
+            answer = replace(answer, logprobs=None, error=f"no prior of the choices: {lost[key]}")
         answers[i] = (answer, known.get(key))
     return answers
 

@@ -58,6 +58,7 @@ class Task:
     kind: ClassVar[str] = ""  # of corpus document
     # Fields that are left in when the input is emptied to see where the prompt leans; see `empty`.
     kept: ClassVar[tuple[str, ...]] = ()
+    against_prior: bool = False  # whether it scores its choices so, see `chosen`
 
     def __init__(self, settings: Any, seed: int = 13) -> None:
         self.settings, self.seed = settings, seed

@@ -19,6 +19,7 @@ from synthrec.tasks.shop import Shop
 from synthrec.tasks.typed import Typed, flat
 
 KINDS = ("product", "review", "search", "dialogue", "shopper", "brand")
+PRODUCT = ("description", "brand", "category")  # fields that a product may lack
 LONGEST = 800  # characters of a record's text that a prompt shows
 ZERO_SHOT = {
     "en": "Each text is filed under one of: {labels}.\n\nText: {text}\nFiled under:",
@@ -40,6 +41,7 @@ class Declared(Task):
         self.reads = "corpus" if settings.reads in KINDS else str(settings.reads)  # type: ignore[misc]
         self.kind = str(settings.reads) if settings.reads in KINDS else ""  # type: ignore[misc]
         self.typed = Typed(dict(settings.fields)) if settings.fields else None
+        self.against_prior = not settings.prompt
         prompts = settings.prompt or {language: ZERO_SHOT[language] for language in self._languages()}
         self.templates = {("", language): text.rstrip("\n") for language, text in prompts.items()}
         if not self.templates:
@@ -65,6 +67,7 @@ class Declared(Task):
         labels = self._labels(language)
         shown = self.templates["", language]  # of the record's own fields, those that the prompt names
         own = schema.strings(record["fields"])
+        own = dict.fromkeys(PRODUCT, "") | own if self.kind == "product" else own
         fields = {key: one_line(value, LONGEST) for key, value in own.items() if f"{{{key}}}" in shown}
         fields |= {"text": one_line(record["text"], LONGEST), "product_id": record["product_id"] or ""}
         if labels and not self.settings.prompt:
@@ -76,7 +79,7 @@ class Declared(Task):
         about = {"product_id": fields["product_id"] or None}
         if row["logprobs"] is not None:
             # Without examples in the prompt, a label's own commonness outweighs the text.
-            return {"text": fields["text"], **about, **chosen(row, against_prior=not self.settings.prompt)}
+            return {"text": fields["text"], **about, **chosen(row, self.against_prior)}
         said = row["text"].strip()
         if not said:
             return Rejection("empty answer")

@@ -28,6 +28,7 @@ OTHERS = 4  # times as many past replies to pick from as are offered
 class Reply(Task):
     name = "reply"
     kind = "dialogue"
+    against_prior = True
     settings: ReplyTask
 
     @property
@@ -61,7 +62,7 @@ class Reply(Task):
         kept = {"dialogue": fields["dialogue"], "given": fields["given"]}
         about = {"product_id": fields["product_id"] or None}
         if row["facet"] == "choose":
-            best = chosen(row, against_prior=True)
+            best = chosen(row, self.against_prior)
             right = str(best["label"] == fields["given"]).lower()
             return {"text": fields["asked"], **about, **best, "fields": kept | {"is_the_given": right}}
         said = row["text"].strip()

@@ -21,6 +21,7 @@ SCORED = 48  # characters of a title that are scored; sizes and colours at its e
 class Session(Task):
     name = "session"
     kind = "product"
+    against_prior = True
     settings: SessionTask
 
     @property
@@ -45,7 +46,7 @@ class Session(Task):
 
     def parse(self, row: dict[str, Any]) -> dict[str, Any] | Rejection:
         fields = schema.strings(row["fields"])
-        best = chosen(row, against_prior=True)
+        best = chosen(row, self.against_prior)
         order = sorted(range(len(best["scores"])), key=lambda i: -best["scores"][i])
         following = [row["labels"][i] for i in order[: self.settings.length]]
         made = {"session": json.dumps([fields["product_id"], *following])}
