@@ -30,7 +30,8 @@ ABOUT = (
 
 def routes() -> FastAPI:
     """The routes and their OpenAPI description, with no service behind them yet."""
-    app = FastAPI(title="synthrec", version=synthrec.__version__, description=ABOUT)
+    # No page of FastAPI's: it would run a script of another host, where everything is answered.
+    app = FastAPI(title="synthrec", version=synthrec.__version__, description=ABOUT, docs_url=None, redoc_url=None)
     for one in (search.router, shoppers.router, catalogue.router, operations.router, operations.admin):
         app.include_router(one)
     problems.install(app)

@@ -11,14 +11,13 @@ from serve_app.guard import scope_of
 
 HEAD = """# The API
 
-Made by `python -m serve_app.describe`; a test keeps it so. A running service gives the same as `/openapi.json`, and as
-a page at `/docs`.
+Made by `python -m serve_app.describe`; a test keeps it so. A running service gives the same as `/openapi.json`.
 
 Bodies are JSON. A body that holds a field that is not named here is refused, so that a typing error does not pass in
 silence. Every reply has `X-Request-ID`, which is yours where you sent one, and which the service's log names.
 
 **Keys.** Where the service has keys (`serve.keys`), each request sends one as `Authorization: Bearer KEY`. A key has
-scopes; the one that a route needs stands beside it. Without a key only `/healthz` is answered.
+scopes; the one that a route needs stands beside it. Without a key `/healthz` is answered, and the files of the page.
 
 **Errors** are problem details (RFC 9457), media type `application/problem+json`:
 

@@ -17,12 +17,12 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app import problems
-from serve_app.guard import FULL, UNCOUNTED, Reply
+from serve_app.guard import ADMIN, FULL, UNCOUNTED, Reply
 
 LEAST = 8  # requests under way that are always let in
 FIRST = 32  # that are let in before anything is known
 RETRY_AFTER_SECONDS = 1.0
-OTHERS = "/-/"  # Ray's own paths: health and routes
+OTHERS = ("/-/", ADMIN)  # Ray's own paths, health and routes; and what is to be done though all is full
 
 
 class Door:

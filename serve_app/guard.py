@@ -27,6 +27,7 @@ UNCOUNTED = ("/healthz", "/readyz", "/metrics")  # answered however busy the rep
 WRITES = ("/v1/events", "/v1/products", "/v1/feedback")  # all other POSTs ask something
 ADMIN = "/v1/admin/"
 FULL = b"x-synthrec-full"  # on a 503: this replica has no place; other 503s have other causes
+ADMINS = 8  # that wait for the one before
 ADMIN_SECONDS = 600.0  # to load and check a large bundle
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Possessive, and content with the body's end: a string that is never closed is read once, not from each quote in it.
@@ -70,6 +71,7 @@ class Guard:
         self._app, self._settings, self._keys, self._metrics = app, settings, keys, metrics
         self._buckets = Buckets()
         self._room = Room(settings.max_ongoing_requests, settings.max_queued_requests)
+        self._admins = Room(1, ADMINS)  # a rollback is wanted most when all other places are taken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,7 +108,7 @@ class Guard:
         async with asyncio.timeout(ADMIN_SECONDS if path.startswith(ADMIN) else self._settings.timeout_seconds):
             body = await self._body(scope, receive, headers)
             try:
-                async with self._room:
+                async with self._admins if path.startswith(ADMIN) else self._room:
                     await self._app(scope, _replay(body, receive), reply)
             except Full:
                 problem = problems.busy(self._settings.retry_after_seconds)
@@ -163,6 +165,8 @@ class Guard:
         # Pages of other sites can post plain text and forms unasked, JSON they cannot.
         if body and headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Problem(415, "the body must be JSON", "send content-type: application/json")
+        if b"\0" in body:  # JSON has none; other encodings than UTF-8 do, and would be measured wrongly
+            raise Problem(400, "the body is not JSON", "send JSON in UTF-8")
         if depth(body, self._settings.max_json_depth) > self._settings.max_json_depth:
             raise Problem(400, f"JSON may be {self._settings.max_json_depth} levels deep")
         return body

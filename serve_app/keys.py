@@ -6,6 +6,7 @@ not bcrypt: slow hashes are for passwords, which can be guessed; nobody guesses 
 
 from __future__ import annotations
 
+import fcntl
 import hmac
 import json
 import logging
@@ -13,7 +14,8 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,7 +71,8 @@ class Keyring:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._keys, self._seen = {key.id: key for key in read(path)}, _state(path)
+        self._seen = _state(path)  # before it is read: what changes meanwhile is read again
+        self._keys = {key.id: key for key in read(path)}
 
     def holder(self, text: str) -> Key | None:
         """The entry of a key that is presented, if it is one of ours and not revoked."""
@@ -131,16 +134,27 @@ def write(path: Path, keys: Iterable[Key]) -> None:
 def add(path: Path, name: str, scopes: Iterable[Scope], rate: float | None = None) -> str:
     """Add a key to the file, made where there is none; returns the key."""
     entry, text = new(name, scopes, rate)
-    write(path, [*(read(path) if path.exists() else []), entry])
+    with _alone(path):
+        write(path, [*(read(path) if path.exists() else []), entry])
     return text
 
 
 def revoke(path: Path, ident: str) -> Key:
     """Revoke by id; the entry stays, for the record. Raises UserError where there is no such key."""
-    keys = {key.id: key for key in read(path)}
-    if ident not in keys:
-        raise UserError(f"no key {ident} in {path}", "`synthrec keys list` shows them")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    keys[ident] = replace(keys[ident], revoked=keys[ident].revoked or now)
-    write(path, keys.values())
+    with _alone(path):
+        keys = {key.id: key for key in read(path)}
+        if ident not in keys:
+            raise UserError(f"no key {ident} in {path}", "`synthrec keys list` shows them")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        keys[ident] = replace(keys[ident], revoked=keys[ident].revoked or now)
+        write(path, keys.values())
     return keys[ident]
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One that reads and writes the file at a time, or a key that is added would bring back one that is revoked."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -62,6 +62,12 @@ class Loaded:
         """(width,): what the catalogue is about."""
         return mean(self.bundle.hybrid.vectors)
 
+    @cached_property
+    def said(self) -> dict[str, str]:
+        """Past replies by their ids."""
+        past = self.bundle.replies
+        return dict(zip(past.index.ids, past.index.texts, strict=True)) if past else {}
+
     @property
     def filters_viewed(self) -> bool:
         """Whether the recommender was judged without what a shopper had taken already."""

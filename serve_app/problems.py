@@ -94,7 +94,7 @@ def install(app: FastAPI) -> None:
     async def no_store(request: Request, error: StoreError) -> Response:
         """Where it is and what ails it is for the log: other errors' words name files, too, and are not passed on."""
         log.error("the store failed", extra={"facts": {"request": _id(request), "why": error.problem}})
-        return reply(busy(1, "the store does not answer; nothing of this request was kept"), _id(request))
+        return reply(busy(1, "the store does not answer; whether it has kept this is not known"), _id(request))
 
     @app.exception_handler(Away)
     async def no_index(request: Request, error: Away) -> Response:

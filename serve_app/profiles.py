@@ -34,7 +34,7 @@ def _profile(loaded: Loaded, taken: Sequence[str], events: Sequence[Event]) -> P
     latest = {row["product_id"]: row for row in reversed(rows)}
     range_ = PriceRange(least=min(prices), median=median(prices), most=max(prices)) if prices else None
     return Profile(
-        words=_words(told["category"], told["brand"], range_, told["language"], len(rows)),
+        words=_words(told["category"], told["brand"], range_, told["language"], len(latest)),
         events=Counter(event.kind for event in events),
         categories=told["category"],
         brands=told["brand"],
@@ -70,15 +70,21 @@ def _words(
 ) -> str:
     zh = bool(languages) and languages[0].name == "zh"
     comma = "、" if zh else ", "
+    least, middle, most = (_money(one) for one in ((price.least, price.median, price.most) if price else (0, 0, 0)))
     shops, likes = (comma.join(one.name for one in some[:3]) for some in (categories, brands))
     if zh:
         parts = [f"看过或买过 {n} 件商品"]
         parts += [f"多为{shops}"] if shops else []
         parts += [f"常选{likes}"] if likes else []
-        parts += [f"价格在 {price.least:g} 到 {price.most:g} 之间，中位 {price.median:g}"] if price else []
+        parts += [f"价格在 {least} 到 {most} 之间，中位 {middle}"] if price else []
         return "；".join(parts) + "。"
     parts = [f"Looked at or took {n} products"]
     parts += [f"mostly {shops}"] if shops else []
     parts += [f"often by {likes}"] if likes else []
-    parts += [f"for {price.least:g} to {price.most:g}, half of them up to {price.median:g}"] if price else []
+    parts += [f"for {least} to {most}, half of them up to {middle}"] if price else []
     return ", ".join(parts) + "."
+
+
+def _money(value: float) -> str:
+    """As on a price tag: 12, 12.5, 1234567."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")

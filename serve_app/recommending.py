@@ -29,7 +29,6 @@ from synthrec.stores import Event
 REMEMBERED = 200  # events of a shopper that are read
 RECENT = 3  # products that likeness goes by, each weighing half of the one after it: as it was judged
 POOL = 5  # times k: what diversity chooses among
-POPULAR = 2_000  # products that popularity ranks
 SAMPLE = 1_000  # products that the spread of likeness is estimated from
 
 
@@ -38,7 +37,7 @@ async def recommend(service: Service, request: RecommendRequest) -> Recommended:
     async with service.answering(shopper) as loaded:
         steps = _steps(loaded, events, request.history) or taken
         recent = _recent(loaded, steps)
-        popular = await service.stored(lambda: service.store.popular(POPULAR)) if recent is None else []
+        popular = await service.popular() if recent is None else []
         return await service.searched(lambda: _recommended(loaded, taken, steps, recent, popular, request))
 
 

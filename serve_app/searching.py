@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SHOWN = ("title", "brand", "category", "price", "language")
 HIT = ("product_id", *SHOWN)
 LEARNT = 3  # queries of the LLM that a hit shows
+Searched = Callable[[Callable[[], list[Hit]]], Awaitable[list[Hit]]]
 DEEPEST = 1_000  # hits; deeper pages are for crawlers, who should read the catalogue
 
 
@@ -39,13 +41,16 @@ async def search(service: Service, request: SearchRequest) -> Hits:
         found = await _found(service, loaded, request)
 
     async def again(other: Loaded) -> list[str]:
-        return [hit.product_id for hit in (await _found(service, other, request)).hits]
+        return [hit.product_id for hit in (await _found(service, other, request, service.aside)).hits]
 
     service.shadow(again, [hit.product_id for hit in found.hits])
     return found
 
 
-async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hits:
+async def _found(service: Service, loaded: Loaded, request: SearchRequest, searched: Searched | None = None) -> Hits:
+    """Args:
+    searched: where the index is searched; None: where all are.
+    """
     vector = await loaded.encode(request.query) if loaded.wants_vector(request.query, request.weight) else None
     reranker = loaded.bundle.reranker
     if request.rerank and reranker is None:
@@ -65,16 +70,19 @@ async def _found(service: Service, loaded: Loaded, request: SearchRequest) -> Hi
         rest = hits(loaded, some[depth:], request.query if request.explain else None)
         return [*reranked, *rest][first:last]
 
-    return Hits(hits=await service.searched(work), bundle=loaded.version)
+    return Hits(hits=await (searched or service.searched)(work), bundle=loaded.version)
 
 
 def _reranked(loaded: Loaded, reranker: CrossEncoder, request: SearchRequest, found: Sequence[Found]) -> list[Hit]:
-    """The found as the cross-encoder orders them, by its scores."""
-    rows = [loaded.index.product(one.product_id) for one in found]
+    """The found as the cross-encoder orders them, by its scores; what was deleted since is left out."""
+    there = []
+    for one in found:
+        with suppress(KeyError):
+            there.append((one, loaded.index.product(one.product_id)))
     made = []
-    for place, score in reranker.rerank(request.query, [row["text"] for row in rows]):
-        why = _why(loaded, found[place], request.query, reranked=True) if request.explain else None
-        made.append(hit(rows[place], score, why))
+    for place, score in reranker.rerank(request.query, [row["text"] for _, row in there]):
+        one, row = there[place]
+        made.append(hit(row, score, _why(loaded, one, request.query, reranked=True) if request.explain else None))
     return made
 
 
@@ -159,6 +167,5 @@ async def replies(service: Service, turns: list[str], k: int) -> Replies:
             raise absent("past replies", "give sources.dialogues, and package again")
         vector = await loaded.encode(turns[-1])
         found = await service.searched(lambda: past.top(turns, k, encode=lambda texts: vector[None]))
-        texts = dict(zip(past.index.ids, past.index.texts, strict=True))
-        made = [SuggestedReply(text=texts[one], score=score, source=one) for one, score in found]
+        made = [SuggestedReply(text=loaded.said[one], score=score, source=one) for one, score in found]
         return Replies(replies=made, bundle=loaded.version)

@@ -34,6 +34,7 @@ SHADOWS = 8  # answers on the side at once; more are skipped, so that a slow can
 STALE_POLLS = 20  # looks at the store that may fail in a row before a replica calls itself not ready
 
 
+POPULAR, LATELY = 2_000, 1.0  # products that popularity ranks, and seconds for which a ranking stands
 MOST_SECONDS = 60.0  # between two tries of a plan whose versions cannot be loaded
 
 
@@ -80,8 +81,8 @@ class Service:
         self._loaded: dict[str, Loaded] = {}
         self._arms: dict[str, Arm] = {}
         cores = len(os.sched_getaffinity(0))
-        self._encoding = ThreadPoolExecutor(1, "encode")  # one batch at a time: the next gathers meanwhile
         self._searching = ThreadPoolExecutor(min(2, cores), "search")
+        self._aside = ThreadPoolExecutor(1, "shadow")
         self._storing = ThreadPoolExecutor(4, "store")
         self._following = ThreadPoolExecutor(1, "follow")  # applies changes and plans, in order
         self._loading = ThreadPoolExecutor(1, "load")  # opens bundles, which takes minutes: changes do not wait for it
@@ -89,6 +90,14 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._failures: Counter[str] = Counter()
         self._failed: Failed | None = None
+        self._popular: tuple[float, list[tuple[str, float]]] = (-LATELY, [])
+
+    async def popular(self) -> list[tuple[str, float]]:
+        """Products that are taken most, best first, as it was less than `LATELY` seconds ago: it is dear to count."""
+        now = time.monotonic()
+        if now - self._popular[0] >= LATELY:
+            self._popular = now, await self.stored(lambda: self.store.popular(POPULAR))
+        return self._popular[1]
 
     async def start(self) -> None:
         """Load what the plan names; then follow the store until `stop`. Raises UserError where it cannot be served."""
@@ -104,7 +113,7 @@ class Service:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        for pool in (self._encoding, self._searching, self._storing, self._following, self._loading):
+        for pool in (self._searching, self._aside, self._storing, self._following, self._loading):
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _polled(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
@@ -173,7 +182,9 @@ class Service:
         for version in plan.versions:
             if version not in self._loaded:
                 remote = self._remote(version) if self._remote else None
-                made[version] = load(self.root / version, self.settings, self._encoding, remote)
+                # One batch of a version at a time: its next gathers meanwhile, and no other version waits for it.
+                pool = ThreadPoolExecutor(1, "encode")
+                made[version] = load(self.root / version, self.settings, pool, remote)
                 made[version].skip_settled(self.store)
                 made[version].follow(self.store)
         return made
@@ -181,7 +192,10 @@ class Service:
     def _take(self, plan: Plan, made: dict[str, Loaded]) -> None:
         """Serve by a plan, whose versions are loaded; what it does not name is dropped."""
         for one in made.values():
-            one.follow(self.store)  # what came while the last ones were opened
+            try:
+                one.follow(self.store)  # what came while the last ones were opened
+            except StoreError as error:  # the plan is everybody's by now; the next look at the store makes up for it
+                log.error("cannot follow the store", extra={"facts": {"what": "changes", "why": error.problem}})
         if plan != self.plan:
             self._arms, self.comparison = {}, Comparison()
             log.info("rollout", extra={"facts": plan.row()})
@@ -233,6 +247,10 @@ class Service:
     async def searched(self, work: Callable[[], T]) -> T:
         """Processor work off the event loop, which meanwhile reads and writes sockets."""
         return await self._on(self._searching, work)
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """The same of a shadow, for which no shopper waits."""
+        return await self._on(self._aside, work)
 
     async def stored(self, work: Callable[[], T]) -> T:
         """A call of the store, which may wait for a disk or a network."""

@@ -24,6 +24,8 @@ from serve_app.schemas import search as texts
 from synthrec.errors import UserError
 
 KEY_VARIABLE = "SYNTHREC_API_KEY"
+ADMIN, FULL = "/v1/admin/", "x-synthrec-full"  # FULL: nothing of the request was done, for want of a place
+LEAST_WAIT = 0.1  # seconds
 PATIENCE = 30.0  # seconds that one call may spend on waiting as it is told to
 HINTS = {
     401: f"give Client(key=...) or set {KEY_VARIABLE}; `synthrec keys add` makes a key",
@@ -240,8 +242,11 @@ class Client:
             if reply.is_success:
                 return reply.content
             wait = _wait(reply)
+            if path.startswith(ADMIN) and FULL not in reply.headers and reply.status_code != 429:
+                wait = None  # whether a rollback was done is not known; once more would undo it
             if wait is None or spent + wait > PATIENCE:
                 raise _error(reply)
+            wait = max(wait, LEAST_WAIT)
             time.sleep(wait)
             spent += wait
 

@@ -150,6 +150,23 @@ def test_a_batch_answers_as_each_would_alone(api):
     assert [ids(one) for one in together] == [ids(ask(api, "/v1/search", **one)) for one in searches]
 
 
+@pytest.mark.parametrize("language", ["en-US", "EN", "en_GB"])
+def test_a_language_is_known_by_its_first_part(api, language):
+    plain = ask(api, "/v1/search", query="pan", filters={"language": ["en"]})
+    assert ids(ask(api, "/v1/search", query="pan", filters={"language": [language]})) == ids(plain) != []
+
+
+def test_a_body_in_another_encoding_is_refused(api):
+    body = '{"query": "pan"}'.encode("utf-16")
+    reply = api.post("/v1/search", content=body, headers={"content-type": "application/json"})
+    assert (reply.status_code, reply.json()["detail"]) == (400, "the body is not JSON")
+
+
+def test_no_page_of_another_host_is_shown(api):
+    for path in ("/docs", "/redoc"):
+        assert api.get(path).status_code == 404
+
+
 def test_many_at_once_get_what_each_gets_alone(api):
     queries = [f"{what} for {whom}" for what in ("pan", "knife", "锅") for whom in ("eggs", "soup", "home")]
     alone = [ids(ask(api, "/v1/search", query=query)) for query in queries]

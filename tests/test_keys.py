@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,19 @@ def test_rotation_needs_no_restart(tmp_path):
     keys.revoke(path, ring.holder(old).id)
     assert ring.holder(old) is None
     assert ring.holder(new) is not None
+
+
+def test_a_key_that_is_added_brings_back_none_that_is_revoked(tmp_path):
+    path = tmp_path / "keys.json"
+    idents = [keys.add(path, f"k{n}", ["read"]).split("_")[1] for n in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(keys.revoke, path, one) for one in idents]
+        jobs += [pool.submit(keys.add, path, f"n{n}", ["read"]) for n in range(8)]
+        for job in jobs:
+            job.result()
+    found = keys.read(path)
+    assert len(found) == 16
+    assert {key.id for key in found if key.revoked} == set(idents)
 
 
 def test_a_damaged_open_or_lost_file_lets_nobody_in(tmp_path):

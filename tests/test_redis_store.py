@@ -158,6 +158,20 @@ def test_forgetting_leaves_no_byte_in_the_log(mortal, tmp_path):
     assert b"the-forgotten-one" not in left
 
 
+def test_forgetting_that_failed_halfway_is_made_whole_when_it_is_asked_again(mortal, tmp_path, monkeypatch):
+    import synthrec.stores.redis as room
+
+    store = stores.open(mortal.url)
+    store.add_events([Event("e", "the-forgotten-one", "p", "view", NOON)])
+    with monkeypatch.context() as hurry, pytest.raises(StoreError, match="still holds them"):
+        hurry.setattr(room, "REWRITE_SECONDS", 0.0)
+        store.forget("the-forgotten-one")
+    assert store.forget("the-forgotten-one") == 0
+    store.close()
+    left = b"".join(path.read_bytes() for path in (tmp_path / "appendonlydir").iterdir())
+    assert b"the-forgotten-one" not in left
+
+
 def test_popularity_follows_what_comes_what_grows_old_and_who_is_forgotten(store, redis_server, monkeypatch):
     import synthrec.stores.redis as room
 

@@ -7,6 +7,8 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from serve_app import keys, service
+from serve_app import keys, searching, service
 from serve_app.rollout import NOTE, Plan, bucket
 from synthrec import stores
 from synthrec.cli import app
@@ -238,6 +240,111 @@ def test_a_full_service_sends_away_at_once_and_recovers(root, tmp_path, monkeypa
         assert {one.headers["retry-after"] for one in busy} == {"3"}
         assert busy[0].json()["type"] == "urn:synthrec:problem:busy"
         assert api.post("/v1/search", json={"query": "pan"}).status_code == 200
+
+
+def test_a_full_service_still_rolls_back(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
+    where = little_bundle.home(root)
+    where = type(where)(where.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite")
+    few = {"max_ongoing_requests": 1, "max_queued_requests": 0, "timeout_seconds": 60, "cached_queries": 0}
+    with little_bundle.served(where, **few) as api, ThreadPoolExecutor(1) as pool:
+        body = {"searches": [{"query": f"{number} pan for eggs " * 20} for number in range(64)]}
+        slow = pool.submit(api.post, "/v1/search/batch", json=body)
+        until = time.monotonic() + 10
+        while api.post("/v1/search", json={"query": "pan"}).status_code != 503:
+            assert time.monotonic() < until, "it is never full"
+        assert api.post("/v1/admin/rollback").status_code == 409, "answered, though there is nothing to go back to"
+        assert slow.result().status_code == 200
+
+
+def test_one_bad_entry_gives_up_the_place_of_its_whole_batch(root, tmp_path, monkeypatch):
+    """The others do not go on without one."""
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
+    where = little_bundle.home(root)
+    where = type(where)(where.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite")
+    begun = []
+    searched = service.Service.searched
+
+    async def counted(self, work):
+        def slow():
+            begun.append(time.sleep(0.05))
+            return work()
+
+        return await searched(self, slow)
+
+    monkeypatch.setattr(service.Service, "searched", counted)
+    with little_bundle.served(where) as api:
+        good = [{"query": "pan", "weight": 0}] * 40
+        reply = api.post("/v1/search/batch", json={"searches": [*good, {"query": "pan", "page": 100, "k": 100}]})
+        assert reply.status_code == 422
+        assert reply.json()["detail"].startswith("#/searches/40: ")
+        time.sleep(0.5)
+        assert len(begun) <= 2, "what a thread had in hand"
+        wrong = {"query": "pan", "filters": {"attributes": {"no such": ["x"]}}}
+        reply = api.post("/v1/search/batch", json={"searches": [{"query": "pan"}, wrong]})
+        assert (reply.status_code, reply.json()["detail"][:13]) == (422, "#/searches/1:")
+
+
+def test_a_store_that_hiccups_after_a_rollback_does_not_undo_it(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
+    where = little_bundle.home(root)
+    where = type(where)(where.bundles, "one", f"sqlite:///{tmp_path}/store.sqlite")
+    with little_bundle.served(where, poll_seconds=1) as api, Client(str(api.base_url)) as shop:
+        assert shop.swap("two").bundle == "two"
+        follow, failed = service.Loaded.follow, []
+
+        def hiccups(self, store):
+            if self.version == "one" and len(failed) < 2:
+                failed.append(1)
+                if len(failed) == 2:  # the first is of loading it, before anything is decided
+                    raise stores.StoreError("away", "wait")
+            return follow(self, store)
+
+        monkeypatch.setattr(service.Loaded, "follow", hiccups)
+        assert shop.rollback().bundle == "one"
+        assert len(failed) == 2
+        assert shop.bundle().version == "one"
+
+
+def test_the_client_asks_for_a_rollback_once(monkeypatch):
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.path)
+        return httpx.Response(503, headers={"retry-after": "1"})
+
+    with Client("http://127.0.0.1:1", transport=httpx.MockTransport(answer)) as client, pytest.raises(ApiError):
+        client.rollback()
+    assert len(asked) == 1, "whether it was done is not known, and once more would undo it"
+
+
+def test_a_trial_whose_bundle_is_gone_does_not_keep_the_endpoint_from_starting(root, tmp_path):
+    from synthrec.stages import serve
+
+    url = f"sqlite:///{tmp_path}/store.sqlite"
+    with closing(stores.open(url)) as store:
+        store.note(NOTE, Plan("one", "two").trial("gone", 5, shadow=False).row())
+        store.note(serve.SEEDED, {"version": "one"})
+    serve.open_store(SimpleNamespace(), type(little_bundle.home(root))(str(root), "one", url))
+    with closing(stores.open(url)) as store:
+        assert Plan.read(store.noted(NOTE)) == Plan("one", "two")
+
+
+def test_a_product_that_goes_while_it_is_ranked_is_left_out():
+    class Index:
+        def product(self, product_id, names=None):
+            if product_id == "b":
+                raise KeyError
+            return {"product_id": product_id, "text": product_id, **dict.fromkeys(searching.SHOWN)}
+
+    class Reranker:
+        def rerank(self, query, texts):
+            return [(place, float(place)) for place in reversed(range(len(texts)))]
+
+    loaded = SimpleNamespace(index=Index())
+    found = [searching.Ranked(one, 0.0) for one in "abc"]
+    hits = searching._reranked(loaded, Reranker(), SimpleNamespace(query="q", explain=False), found)
+    assert [hit.product_id for hit in hits] == ["c", "a"]
 
 
 def test_searches_go_on_without_the_store_and_nobody_reads_where_it_is(root, tmp_path, monkeypatch):

@@ -19,14 +19,14 @@ async def products(request: ProductsRequest, service: Serving) -> Changed:
 
     The reply comes when it is safe on disk and searchable here. Texts are cleaned as `prepare` cleans them.
     """
-    rows = [product_row(Product.model_validate(one.model_dump())) for one in request.upsert]
 
-    def write() -> int:
+    def write() -> int:  # all of it off the event loop: to clean five hundred texts takes its time
+        rows = [product_row(Product.model_validate(one.model_dump())) for one in request.upsert]
         put = service.store.put_products(rows) if rows else 0
         deleted = service.store.delete_products(request.delete) if request.delete else 0
         return max(put, deleted)
 
     revision = await service.stored(write)
     await service.follow()
-    fact(upserted=len(rows), deleted=len(request.delete))
-    return Changed(upserted=len(rows), deleted=len(request.delete), revision=revision)
+    fact(upserted=len(request.upsert), deleted=len(request.delete))
+    return Changed(upserted=len(request.upsert), deleted=len(request.delete), revision=revision)

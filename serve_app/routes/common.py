@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
-from serve_app.problems import TITLES
+from serve_app.problems import TITLES, Problem
 from serve_app.schemas.common import ProblemDetails
 from serve_app.service import Service
+from synthrec.retrieval.filters import FilterError
+
+T = TypeVar("T")
 
 
 async def _service(request: Request) -> Service:  # async: FastAPI would run a plain function in a thread
@@ -28,4 +33,27 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-__all__ = ["ProblemDetails", "Serving", "problems"]
+async def together(name: str, work: Iterable[Awaitable[T]]) -> list[T]:
+    """What all come to, in order. Where one fails the others end with it: the place of the request is given up.
+
+    Args:
+        name: of the list in the request, which a problem then names with the entry's number.
+    """
+
+    async def one(place: int, some: Awaitable[T]) -> T:
+        try:
+            return await some
+        except Problem as error:
+            raise Problem(error.status, f"#/{name}/{place}: {error.detail}", error.hint, error.headers) from None
+        except FilterError as error:
+            raise Problem(422, f"#/{name}/{place}: {error.problem}", error.hint) from None
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(place, some)) for place, some in enumerate(work)]
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+__all__ = ["ProblemDetails", "Serving", "problems", "together"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter
 
 from serve_app import recommending, searching
-from serve_app.routes.common import Serving, problems
+from serve_app.routes.common import Serving, problems, together
 from serve_app.schemas.common import Hits
 from serve_app.schemas.search import (
     HitsBatch,
@@ -32,9 +30,9 @@ async def search(request: SearchRequest, service: Serving) -> Hits:
 
 @router.post("/search/batch")
 async def search_batch(request: SearchBatch, service: Serving) -> HitsBatch:
-    """Several searches in one request; each is answered as if it came alone."""
-    replies = await asyncio.gather(*(searching.search(service, one) for one in request.searches))
-    return HitsBatch(replies=replies)
+    """Several searches in one request; each is answered as if it came alone. One that is wrong is the whole request's
+    error, which names it."""
+    return HitsBatch(replies=await together("searches", (searching.search(service, one) for one in request.searches)))
 
 
 @router.post("/similar")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
 
 from serve_app import profiles, recommending
 from serve_app.logs import fact
-from serve_app.routes.common import Serving, problems
+from serve_app.routes.common import Serving, problems, together
 from serve_app.schemas.shoppers import (
     EventsRequest,
     FeedbackRequest,
@@ -35,9 +34,9 @@ async def recommend(request: RecommendRequest, service: Serving) -> Recommended:
 
 @router.post("/recommend/batch")
 async def recommend_batch(request: RecommendBatch, service: Serving) -> RecommendedBatch:
-    """For several shoppers in one request."""
-    replies = await asyncio.gather(*(recommending.recommend(service, one) for one in request.shoppers))
-    return RecommendedBatch(replies=replies)
+    """For several shoppers in one request. One that is wrong is the whole request's error, which names it."""
+    work = (recommending.recommend(service, one) for one in request.shoppers)
+    return RecommendedBatch(replies=await together("shoppers", work))
 
 
 @router.post("/profile")

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from synthrec.retrieval import filters as retrieval
 from synthrec.sources.cleaning import left
-from synthrec.sources.records import one_line
+from synthrec.sources.records import one_line, tag
 
 # As the catalogue is: full-width letters, markup and odd spaces are no other words.
 CLEANED = AfterValidator(left)
@@ -59,7 +59,7 @@ class Filters(Request):
     ] = []
     price: Annotated[Price, Field(description="a product without a price passes no such filter")] = Price()
     attributes: Annotated[
-        dict[Name, list[Name]],
+        dict[Name, Annotated[list[Name], Field(max_length=100)]],
         Field(max_length=20, description="name: values", examples=[{"colour": ["red"]}]),
     ] = {}
     exclude: Annotated[list[Id], Field(max_length=1000, description="product ids never to return")] = []
@@ -69,7 +69,7 @@ class Filters(Request):
         return retrieval.Filters(
             category=tuple(self.category),
             brand=tuple(self.brand),
-            language=tuple(self.language),
+            language=tuple(str(tag(one)) for one in self.language),
             price=(self.price.least, self.price.most),
             attributes={name: tuple(values) for name, values in self.attributes.items()},
             exclude=(*self.exclude, *more),

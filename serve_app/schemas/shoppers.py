@@ -23,7 +23,10 @@ class RecommendRequest(Request):
     k: Count = 10
     filters: Filters = Filters()
     filter_viewed: Annotated[
-        bool | None, Field(description="leave out what the shopper has taken; null: as the model was judged")
+        bool | None,
+        Field(
+            description="leave out what the shopper has taken, of the last 200 events; null: as the model was judged"
+        ),
     ] = None
     diversity: Annotated[Share, Field(description="0: the best; towards 1: less like each other (MMR)")] = 0.0
 
@@ -136,7 +139,7 @@ class PriceRange(BaseModel):
 
 
 class Profile(BaseModel):
-    """What is known of a shopper."""
+    """What is known of a shopper, by the last 200 events."""
 
     words: Annotated[str, Field(description="the same in a sentence, in the language of most products taken")]
     events: Annotated[dict[Kind, int], Field(description="how often which")]

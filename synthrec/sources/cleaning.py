@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from synthrec.sources.records import Product
 
 # HTML, and what opens and closes turns in the templates of chat models: no product may speak for the shop.
-TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--|[|｜][^<>]{0,200}[|｜])>|\[/?INST\]", re.DOTALL)
+TAGS = re.compile(
+    r"<(?:/?[a-zA-Z][^<>]{0,200}|!--(?:(?!<!--).){0,500}?--|[|｜][^<>]{0,200}[|｜])>|\[/?INST\]", re.DOTALL
+)
 SPACES = re.compile(r"\s+")
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 LANGUAGES = ("en", "zh")  # that `language` tells apart

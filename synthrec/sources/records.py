@@ -61,7 +61,7 @@ def _said(value: Any) -> str:
     return ", ".join(map(_said, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _tag(value: Any) -> Any:
+def tag(value: Any) -> Any:
     """A language as prompts and filters know it: `en-US` and `EN` are en, `zh_CN` is zh (BCP 47's first part)."""
     value = _none_if_blank(value)
     return value.strip().replace("_", "-").split("-")[0].lower() if isinstance(value, str) else value
@@ -115,7 +115,7 @@ class Product(Record):
     category: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
     attributes: Annotated[dict[str, str], BeforeValidator(_mapped)] = {}
     price: Annotated[Price | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_tag)] = None
+    language: Annotated[str | None, BeforeValidator(tag)] = None
 
 
 class Review(Record):
@@ -125,7 +125,7 @@ class Review(Record):
     rating: Annotated[Rating | None, BeforeValidator(_none_if_blank)] = None
     user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_tag)] = None
+    language: Annotated[str | None, BeforeValidator(tag)] = None
 
 
 class Search(Record):
@@ -134,7 +134,7 @@ class Search(Record):
     user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     clicks: Annotated[list[Id], BeforeValidator(_listed)] = []
     timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_tag)] = None
+    language: Annotated[str | None, BeforeValidator(tag)] = None
 
 
 class Interaction(Record):
@@ -155,7 +155,7 @@ class Dialogue(Record):
     user_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     product_id: Annotated[Id | None, BeforeValidator(_none_if_blank)] = None
     timestamp: Annotated[Time | None, BeforeValidator(_none_if_blank)] = None
-    language: Annotated[str | None, BeforeValidator(_tag)] = None
+    language: Annotated[str | None, BeforeValidator(tag)] = None
 
 
 KINDS: dict[str, type[Record]] = {

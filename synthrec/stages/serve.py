@@ -34,7 +34,7 @@ def run(pipeline: Pipeline, ask: list[str] | None) -> None:
             for query in ask:
                 show(url, query)
             return
-        console.say(f"serving at {url} (API: {url}/docs). Ask it, from another terminal:")
+        console.say(f"serving at {url} (API: {url}/openapi.json). Ask it, from another terminal:")
         console.say(example(url))
         console.say("Ctrl-C stops it.")
         _wait()
@@ -96,6 +96,9 @@ def open_store(pipeline: Pipeline, where: Home) -> None:
         noted = store.noted(NOTE)
         plan = Plan.read(noted) if noted else Plan(where.version)
         previous = plan.bundle if (Path(where.bundles) / plan.bundle).is_dir() else None
+        if plan.candidate is not None and not (Path(where.bundles) / plan.candidate).is_dir():
+            console.warn(f"the bundle {plan.candidate}, which was on trial, is gone: its trial ends")
+            plan = Plan(plan.bundle, plan.previous)
         if plan.bundle != where.version:
             plan = Plan(where.version, previous)
         store.note(NOTE, plan.row())
