@@ -245,11 +245,25 @@ def test_a_refused_key_stops_the_job_and_is_never_told(llama, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_one_prompt_that_is_refused_so_costs_its_own_row_alone(llama, status):
-    """As gateways do whose filter does not like it."""
-    with Busy(llama, lambda n, handler: n == 0 and refuse(handler, status)) as proxy:
-        answers = engine(proxy.url, concurrency=1).generate(["Hello"] * 2, Sampling(max_tokens=1), [1, 2])
+def test_one_prompt_that_is_refused_so_costs_its_own_row_alone(llama, status, monkeypatch):
+    """As gateways do whose filter does not like it; some tell the key that came with it."""
+    monkeypatch.setenv("SHOP_KEY", "sk-very-secret")
+
+    def refused(number, handler):
+        body = b'{"error": {"message": "not with sk-very-secret"}}'
+        if number == 0:
+            handler.send_response(status)
+            handler.send_header("content-type", "application/json")
+            handler.send_header("content-length", str(len(body)))
+            handler.end_headers()
+            handler.wfile.write(body)
+        return number == 0
+
+    with Busy(llama, refused) as proxy:
+        own = engine(proxy.url, concurrency=1, key_variable="SHOP_KEY")
+        answers = own.generate(["Hello"] * 2, Sampling(max_tokens=1), [1, 2])
     assert str(status) in answers[0].error
+    assert "not with $SHOP_KEY" in answers[0].error.replace("sk-very-secret", "LEAK")
     assert answers[1].error is None
 
 

@@ -36,11 +36,10 @@ class OpenAI:
         # One event loop in a thread of its own serves all threads that ask.
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="openai", daemon=True).start()
-        # Local servers ask for no key, but the client will not start without one.
-        key = os.environ.get(self._server.key_variable) or "none"
+        self._key = os.environ.get(self._server.key_variable)
         self._client = AsyncOpenAI(
             base_url=self._server.url,
-            api_key=key,
+            api_key=self._key or "none",  # local servers ask for none, but the client will not start without one
             timeout=self._server.timeout_seconds,
             max_retries=self._server.retries,
             # A redirect would take the text to a host that nobody allowed.
@@ -119,11 +118,15 @@ class OpenAI:
         except TimeoutError:
             return Answer(error=f"TimeoutError: no answer within {longest:g} s, retries and all")
         except openai.APIError as error:
-            return Answer(error=f"{type(error).__name__}: {error.message}"[:500])
+            return Answer(error=f"{type(error).__name__}: {self._without_key(error.message)}"[:500])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             # Gateways and filters answer 200 with an error, with no choice at all, or with a page of their own.
             said = f"{type(error).__name__}: {error}"
             return Answer(error=f"status 200 and no completion; does server.url end in /v1? {said}"[:500])
+
+    def _without_key(self, text: str) -> str:
+        """Gateways may tell the key that came with a request."""
+        return text.replace(self._key, f"${self._server.key_variable}") if self._key else text
 
     async def _ask(self, prompt: str, body: dict[str, Any]) -> dict[str, Any]:
         if self._server.style == "chat":
