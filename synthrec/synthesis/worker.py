@@ -122,17 +122,16 @@ def ask(engine: Engine, tasks: dict[str, Task], requests: Sequence[Row], priors:
     # One call for both: no slot idles between the two.
     asked = [(prompts[i], tuple(requests[i]["choices"])) for i in at] + unknown
     got = engine.choose([one for one, _ in asked], [words for _, words in asked]) if asked else []
-    lost: dict[tuple[str, tuple[str, ...]], str] = {}
     fresh = dict(zip(unknown, got[len(at) :], strict=True))
     known = {key: priors[key] for key in keys if key in priors}
     known |= {key: one.logprobs for key, one in fresh.items() if one.logprobs}
+    lost = {key: one.error or "no probabilities" for key, one in fresh.items() if key not in known}
     if len(priors) > MOST_PRIORS:
         priors.clear()
     priors.update(known)
     for i, key, answer in zip(at, keys, got, strict=False):
         if key in fresh:  # the first row that wanted it pays for it
-            answer, prior = with_tokens(answer, fresh[key]), fresh.pop(key)
-            lost.update({key: prior.error or "no probabilities"} if key not in known else {})
+            answer = with_tokens(answer, fresh.pop(key))
         if key in lost and tasks[requests[i]["task"]].against_prior and answer.error is None:  # by no other rule
             answer = replace(answer, logprobs=None, error=f"no prior of the choices: {lost[key]}")
         answers[i] = (answer, known.get(key))
