@@ -97,7 +97,7 @@ def _remote(handle: DeploymentHandle[Any]) -> Any:
 PROXIES = {"head": "HeadOnly", "every node": "EveryNode"}
 
 
-def start(host: str, port: int, proxies: str) -> None:
+def start(host: str, port: int, proxies: str = "head") -> None:
     """Ray Serve's proxies, see `serve.proxies`. They time nothing: the replica knows which requests may take long."""
     serve.start(proxy_location=PROXIES[proxies], http_options={"host": host, "port": port}, logging_config=QUIET)
 
