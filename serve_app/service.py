@@ -159,17 +159,19 @@ class Service:
             change: of the plan as the store has it now, whatever this replica has seen of it. Raises Problem to refuse.
 
         Raises:
-            Problem: 409 where a version cannot be served.
+            Problem: 409 where a version cannot be served, or where another replica made another plan meanwhile.
         """
         async with self._planning:
-            plan = change(await self.stored(self._noted))
+            noted = await self.stored(lambda: self.store.noted(NOTE))
+            plan = change(Plan.read(noted) if noted else self.plan)
             try:
                 made = await self._on(self._loading, lambda: self._load(plan))
             except StoreError:
                 raise
             except UserError as error:
                 raise Problem(409, error.problem, error.hint) from None
-            await self.stored(lambda: self.store.note(NOTE, plan.row()))
+            if not await self.stored(lambda: self.store.renote(NOTE, noted, plan.row())):
+                raise Problem(409, "somebody else changed the rollout meanwhile", "see `GET /v1/bundle`, and ask again")
             await self._on(self._following, lambda: self._take(plan, made))
 
     def _noted(self) -> Plan:

@@ -93,8 +93,11 @@ def verdicts(folder):
     model.save(folder)
 
 
-def home(folder, version="one", run_dir=None):
-    return Home(str(folder), version, f"sqlite:///{folder}/store.sqlite", run_dir)
+def home(folder, version="one", run_dir=None, store=None):
+    """Args:
+    store: its URL; None: a file beside the bundles, which all that are served from there share.
+    """
+    return Home(str(folder), version, store or f"sqlite:///{folder}/store.sqlite", run_dir)
 
 
 @contextmanager

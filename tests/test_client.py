@@ -82,3 +82,27 @@ def test_a_page_of_something_else_is_no_reply():
 def test_a_number_that_json_cannot_say_is_told():
     with answering(b"{}") as shop, pytest.raises(UserError, match="the request cannot be written"):
         shop.search("pan", weight=float("nan"))
+
+
+def test_the_client_asks_for_a_rollback_once(monkeypatch):
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.path)
+        return httpx.Response(503, headers={"retry-after": "1"})
+
+    with Client("http://127.0.0.1:1", transport=httpx.MockTransport(answer)) as client, pytest.raises(ApiError):
+        client.rollback()
+    assert len(asked) == 1, "whether it was done is not known, and once more would undo it"
+
+
+def test_the_client_waits_as_it_is_told():
+    answers = [httpx.Response(503, headers={"retry-after": "0"}), httpx.Response(200, json={"status": "ready"})]
+    answers[1] = httpx.Response(200, json={"status": "ready", "bundle": "one", "products": 3})
+    with Client("http://127.0.0.1:1", transport=httpx.MockTransport(lambda request: answers.pop(0))) as client:
+        assert client.ready().products == 3
+
+
+def test_the_client_keeps_its_key_to_itself():
+    with pytest.raises(UserError, match="unencrypted"):
+        Client("http://shop.example", key="sr_secret")

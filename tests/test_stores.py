@@ -47,6 +47,26 @@ def event(number, user="ann", minute=0, **more):
 # What one call does.
 
 
+def test_a_note_is_replaced_by_whoever_knows_what_it_says(store):
+    first, second = {"bundle": "锅", "percent": 12.5, "at": None}, {"bundle": "b"}
+    assert not store.renote("plan", second, first), "there is none yet"
+    assert store.noted("plan") is None
+    assert store.renote("plan", None, first)
+    assert not store.renote("plan", None, second)
+    assert not store.renote("plan", second, second)
+    assert store.noted("plan") == first
+    assert store.renote("plan", store.noted("plan"), second)
+    assert store.noted("plan") == second
+
+
+def test_of_many_who_replace_a_note_at_once_one_does(store):
+    store.note("plan", {"n": 0})
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: store.renote("plan", {"n": 0}, {"n": n}), range(1, 25)))
+    assert won.count(True) == 1
+    assert store.noted("plan") == {"n": won.index(True) + 1}
+
+
 def test_history_is_oldest_first_and_of_one_instant_as_it_came(store):
     given = [event(1, minute=5), event(2, minute=1), event(3, minute=5), event(4, "bob"), event(5, minute=3)]
     assert store.add_events(given[:2]) == 2

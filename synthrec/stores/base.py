@@ -144,6 +144,10 @@ class Store(Protocol):
         """Keep a small document that all replicas share, in place of the one of this name."""
         ...
 
+    def renote(self, name: str, before: Row | None, row: Row) -> bool:
+        """The same, if what is there is still `before`, as `noted` gave it; whether it was, and `row` is kept."""
+        ...
+
     def noted(self, name: str) -> Row | None:
         """The document of this name."""
         ...

@@ -116,6 +116,9 @@ class RedisStore:
     def note(self, name: str, row: Row) -> None:
         self._write("note", [(name, packed(row))])
 
+    def renote(self, name: str, before: Row | None, row: Row) -> bool:
+        return bool(self._write("renote", [(name, packed(row), "" if before is None else packed(before))]))
+
     def noted(self, name: str) -> Row | None:
         with self._told("read"):
             found = self._db.hget(PREFIX + "notes", name)

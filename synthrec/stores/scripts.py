@@ -74,6 +74,12 @@ for i = 1, #ARGV, 3 do
 end
 """
 NOTE = "redis.call('HSET', P .. 'notes', ARGV[1], ARGV[2])"
+RENOTE = """
+if (redis.call('HGET', P .. 'notes', ARGV[1]) or '') == ARGV[3] then
+    redis.call('HSET', P .. 'notes', ARGV[1], ARGV[2])
+    result = 1
+end
+"""
 FORGET = """
 local history, said = P .. 'history:' .. ARGV[1], P .. 'said:' .. ARGV[1]
 local first = tonumber(redis.call('GET', P .. 'event') or 0) - LATELY + 1
@@ -108,5 +114,13 @@ return rows
 # As one text: to read thousands of replies one by one would take Python many times as long.
 POPULAR = "return cjson.encode(redis.call('ZRANGE', KEYS[1] .. 'popular', 0, ARGV[1] - 1, 'WITHSCORES'))"
 
-_BODIES = {"add": ADD_EVENTS, "put": PUT, "say": ADD_FEEDBACK, "note": NOTE, "forget": FORGET, "migrate": MIGRATE}
+_BODIES = {
+    "add": ADD_EVENTS,
+    "put": PUT,
+    "say": ADD_FEEDBACK,
+    "note": NOTE,
+    "renote": RENOTE,
+    "forget": FORGET,
+    "migrate": MIGRATE,
+}
 WRITES = {name: WRITE % body for name, body in _BODIES.items()}

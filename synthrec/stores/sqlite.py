@@ -100,6 +100,17 @@ class SqliteStore:
     def note(self, name: str, row: Row) -> None:
         self._write(lambda db: db.execute("REPLACE INTO notes VALUES (?, ?)", (name, packed(row))).rowcount)
 
+    def renote(self, name: str, before: Row | None, row: Row) -> bool:
+        new, old = packed(row), None if before is None else packed(before)
+
+        def work(db: sqlite3.Connection) -> int:
+            found = db.execute("SELECT row FROM notes WHERE name = ?", (name,)).fetchone()
+            if (found and found[0]) != old:
+                return 0
+            return db.execute("REPLACE INTO notes VALUES (?, ?)", (name, new)).rowcount
+
+        return bool(self._write(work))
+
     def noted(self, name: str) -> Row | None:
         rows = self._read("SELECT row FROM notes WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
