@@ -1,58 +1,23 @@
-"""A shop's files, good and bad, through the readers and the prepare stage on a real Ray."""
+"""A shop's files and their rows, good and bad, through the readers and the prepare stage on a real Ray."""
 
 from __future__ import annotations
 
 import csv
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from synthrec import schema
-from synthrec.config import Config, Source
 from synthrec.errors import UserError
-from synthrec.pipeline import Pipeline
-from synthrec.sources import readers
-from synthrec.stages import prepare
-
-
-def products(*ids):
-    return [{"product_id": i, "title": f"Kettle {i}", "brand": "Tarrow", "attributes": {"colour": "red"}} for i in ids]
-
-
-def lines(rows):
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+from tests.source_files import ids, lines, products, shop_in
 
 
 @pytest.fixture
 def shop(tmp_path, ray_session):
-    """`shop.prepare(products="p.jsonl", ...)` runs the stage on files that `shop.write` made."""
-
-    def write(name, data):
-        path = tmp_path / "files" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data if isinstance(data, bytes) else lines(data))
-        return str(path)
-
-    def run(settings=None, **sources):
-        given = {kind: source if isinstance(source, dict) else {"path": source} for kind, source in sources.items()}
-        given = {kind: source | {"path": str(tmp_path / "files" / source["path"])} for kind, source in given.items()}
-        values = {"name": "shop", "run_dir": str(tmp_path / "run"), "sources": given, "prepare": settings or {}}
-        pipeline = Pipeline(Config.model_validate(values), (prepare.STAGE,))
-        pipeline.run("prepare")
-        manifest = (pipeline.root / "prepare").read_json("manifest.json")
-        out = pipeline.folder("prepare")
-        tables = {name: (out / name).read_table(kind).to_pylist() for name, kind in prepare.TABLES.items()}
-        return SimpleNamespace(**tables, figures=manifest["figures"], manifest=manifest)
-
-    return SimpleNamespace(write=write, prepare=run, run_dir=tmp_path / "run", files=tmp_path / "files")
-
-
-def ids(table):
-    return sorted(row["product_id"] for row in table)
+    return shop_in(tmp_path)
 
 
 # Good files.
@@ -210,12 +175,6 @@ def test_a_byte_order_mark_is_no_part_of_a_columns_name(shop, encoding):
     assert ids(shop.prepare(products={"path": "p.csv", "encoding": encoding}).catalogue) == ["1"]
 
 
-def test_a_file_that_a_quote_swallows_stops_the_job(shop):
-    shop.write("p.csv", ('product_id,title\n1,Pan\n2,"Kettle\n' + "".join(f"{i},Pot\n" for i in range(3, 50))).encode())
-    with pytest.raises(UserError, match="48 of 49 rows refused"):
-        shop.prepare(products="p.csv")
-
-
 def test_a_star_stays_in_its_folder(shop):
     for name in ("ev/a.jsonl", "ev/old/b.jsonl", "ev/.c.jsonl"):
         shop.write(name, products(name))
@@ -223,36 +182,11 @@ def test_a_star_stays_in_its_folder(shop):
     assert ids(shop.prepare(products="ev/**/*.jsonl").catalogue) == ["ev/a.jsonl", "ev/old/b.jsonl"]
 
 
-@pytest.mark.parametrize(
-    ("columns", "told"),
-    [
-        ({"colour": "farbe"}, "there is no column 'colour'"),
-        ({"brand": "marque"}, "no file has a column 'marque', for brand"),
-    ],
-)
-def test_a_mapping_that_can_do_nothing_is_told(shop, columns, told):
-    shop.write("p.csv", b"product_id,title,farbe\n1,Kettle,rot\n")
-    with pytest.raises(UserError, match=told):
-        shop.prepare(products={"path": "p.csv", "columns": columns})
-
-
 def test_a_column_may_be_missing_from_some_files(shop):
     shop.write("p/a.csv", b"product_id,title\n1,Kettle\n")
     shop.write("p/b.csv", b"product_id,title,marque\n2,Pot,Tarrow\n")
     found = shop.prepare(products={"path": "p", "columns": {"brand": "marque"}})
     assert sorted((row["product_id"], row["brand"]) for row in found.catalogue) == [("1", None), ("2", "Tarrow")]
-
-
-def test_a_column_that_stands_twice_is_told(shop):
-    shop.write("p.csv", b"product_id,title,title\n1,Kettle,Pot\n")
-    with pytest.raises(UserError, match="column 'title' stands there twice"):
-        shop.prepare(products="p.csv")
-
-
-def test_jsonl_in_an_encoding_without_plain_line_ends_is_told(shop):
-    shop.write("p.jsonl", "{}".encode("utf-16"))
-    with pytest.raises(UserError, match="JSONL is not read in utf-16"):
-        shop.prepare(products={"path": "p.jsonl", "encoding": "utf-16"})
 
 
 def test_a_date_that_python_has_no_name_for_costs_its_row_alone(shop):
@@ -265,11 +199,6 @@ def test_a_date_that_python_has_no_name_for_costs_its_row_alone(shop):
     found = shop.prepare(products="p.jsonl", reviews="r")
     assert sorted(row["doc_id"] for row in found.corpus if row["kind"] == "review") == ["review:r2", "review:r4"]
     assert sorted(row["reason"] for row in found.rejects) == ["invalid record", "unreadable value"]
-
-
-def test_an_encoding_that_is_none_is_told():
-    with pytest.raises(ValueError, match="no such text encoding"):
-        Source(path="p.csv", encoding="utf-88")
 
 
 def test_parquet_rows_are_refused_alone_with_their_number(shop):
@@ -318,74 +247,6 @@ def test_of_a_repeated_id_the_first_is_kept_and_both_places_told(shop):
     assert double["where"] == f"{second}@0"
     assert f"{first}@{len(lines(products('k1')))}" in double["detail"]
     assert found.figures["duplicates"] == 1
-
-
-# Bad files: stop and say what to do.
-
-
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_missing_column_is_told_with_the_mapping_that_would_mend_it(shop, form):
-    path = shop.write(f"p.{form}", b"product_id,name\nk1,Kettle\n")
-    if form == "parquet":
-        pq.write_table(pa.table({"product_id": ["k1"], "name": ["Kettle"]}), path)
-    with pytest.raises(UserError) as told:
-        shop.prepare(products=f"p.{form}")
-    assert told.value.problem == f"{path}: no column 'title' (it has: product_id, name)"
-    assert "sources.products.columns: {title: <your column>}" in told.value.hint
-
-
-@pytest.mark.parametrize("name", ["p.jsonl", "p.csv", "header.csv", "p.parquet"])
-def test_a_source_without_rows_is_told(shop, name):
-    path = shop.write(name, b"product_id,title\n" if name == "header.csv" else b"")
-    if name == "p.parquet":
-        pq.write_table(pa.schema([("product_id", pa.string()), ("title", pa.string())]).empty_table(), path)
-    with pytest.raises(UserError) as told:
-        shop.prepare(products=name)
-    assert path in told.value.problem
-    assert "no rows" in told.value.problem
-    assert not (shop.run_dir / "prepare" / "manifest.json").exists()
-
-
-def test_an_empty_file_among_others_is_refused_and_the_others_are_read(shop):
-    empty = shop.write("p/0.jsonl", b"")
-    shop.write("p/1.jsonl", products("k1", "k2"))
-    found = shop.prepare(products="p")
-    assert ids(found.catalogue) == ["k1", "k2"]
-    assert [(row["where"], row["reason"]) for row in found.rejects] == [(empty, "empty file")]
-
-
-def test_a_file_that_is_mostly_bad_stops_the_run_with_its_commonest_reasons(shop):
-    shop.write("p.jsonl", [*products(*"abcdefghijkl"), *[{"product_id": "x"}] * 8])  # more rejects, but under half
-    reviews = [{"review_id": f"r{i}", "product_id": "a", "text": "Fine", "rating": "five"} for i in range(3)]
-    reviews += [{"review_id": "r8", "product_id": "a"}, {"review_id": "r9", "product_id": "a", "text": "Fine"}]
-    path = shop.write("r.jsonl", reviews)
-    with pytest.raises(UserError) as told:
-        shop.prepare(products="p.jsonl", reviews="r.jsonl")
-    headline, commonest, second, where = told.value.problem.splitlines()
-    assert headline == f"{path}: 4 of 5 rows refused"
-    assert commonest.startswith("  3 x invalid record: rating: ")
-    assert second == "  1 x invalid record: text: Field required"
-    assert where == f"  first: {path}@0"
-    assert "sources.reviews" in told.value.hint
-    assert not (shop.run_dir / "prepare" / "manifest.json").exists()
-
-
-@pytest.mark.parametrize(("path", "words"), [("none.jsonl", "no file at"), ("none/*.csv", "no file at")])
-def test_a_source_that_is_not_there_is_told(tmp_path, path, words):
-    with pytest.raises(UserError, match=words):
-        readers.units("products", Source(path=str(tmp_path / path)))
-
-
-def test_a_file_of_no_known_format_is_told(tmp_path):
-    (tmp_path / "p.xlsx").write_bytes(b"x")
-    with pytest.raises(UserError, match="cannot tell the format"):
-        readers.units("products", Source(path=str(tmp_path / "p.xlsx")))
-
-
-def test_a_parquet_file_that_is_none_is_told(tmp_path):
-    (tmp_path / "p.parquet").write_bytes(b"not parquet at all")
-    with pytest.raises(UserError, match="is not a Parquet file"):
-        readers.units("products", Source(path=str(tmp_path / "p.parquet")))
 
 
 # Personal data.
