@@ -11,6 +11,7 @@ import re
 import time
 import uuid
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -138,6 +139,7 @@ class Guard:
         if needed not in key.scopes:
             raise Problem(403, f"the scope {needed} is needed", f"this key has {', '.join(key.scopes)}")
         self._pace(key)
+        scope["synthrec.charge"] = partial(self._buckets.charge, key.id)
 
     def _pace(self, key: Key) -> None:
         rate = key.rate or self._settings.rate

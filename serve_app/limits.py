@@ -28,6 +28,12 @@ class Buckets:
             self._left.popitem(last=False)
         return short / rate if short > 0 else 0.0
 
+    def charge(self, name: str, tokens: int) -> None:
+        """Take tokens of a bucket, there or not: who owes some waits until they have come."""
+        if name in self._left:  # else it is full again, by what `REMEMBERED` says
+            left, then = self._left[name]
+            self._left[name] = left - tokens, then
+
 
 class Full(Exception):
     """No seat, and too many wait already."""

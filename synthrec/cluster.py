@@ -34,7 +34,7 @@ SETTINGS = {
     "LOG_NAME_UPDATE_INTERVAL_S": "5",
     # A dead proxy of Ray Serve is started anew after three failed checks, and till then nobody is answered: by default
     # half a minute. One that starts on a busy machine is given up after five seconds, and so again and again.
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.25",
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # What is asked before a replica is: see there.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.door:middleware",

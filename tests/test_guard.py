@@ -77,6 +77,16 @@ def test_a_key_that_asks_too_often_is_told_to_wait(api, held):
     assert api.get("/v1/bundle", headers={"x-api-key": held[0]["read"]}).status_code == 200
 
 
+def test_each_search_of_a_batch_counts(api, held):
+    slow = {"x-api-key": keys.add(held[1], "slow", ["read"], rate=2)}  # and four saved up
+    batch = {"searches": [{"query": "pan", "weight": 0}] * 24}
+    assert api.post("/v1/search/batch", json=batch, headers=slow).status_code == 200
+    refused = api.post("/v1/search", json={"query": "pan"}, headers=slow)
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 8, "twenty are owed"
+    assert api.post("/v1/search/batch", json=batch, headers={"x-api-key": held[0]["read"]}).status_code == 200
+
+
 def test_a_full_service_sends_away_at_once_and_recovers(where):
     few = {"max_ongoing_requests": 1, "max_queued_requests": 2, "retry_after_seconds": 3, "timeout_seconds": 60}
     with little_bundle.served(where, **few) as api:

@@ -115,6 +115,12 @@ def test_a_bucket_gives_its_burst_and_then_its_rate():
     assert buckets.wait("a", 10, 3) > 0
     now[0] = 100
     assert [buckets.wait("a", 10, 3) for _ in range(4)].count(0) == 3  # no more than the burst is saved up
+    now[0] += 60
+    assert buckets.wait("a", 10, 3) == 0
+    buckets.charge("a", 11)  # two are there, nine are owed
+    assert buckets.wait("a", 10, 3) == pytest.approx(1.0)
+    buckets.charge("nobody", 1)
+    assert buckets.wait("nobody", 10, 3) == 0
 
 
 @given(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -21,7 +21,12 @@ async def _service(request: Request) -> Service:  # async: FastAPI would run a p
     return found
 
 
+async def _charge(request: Request) -> Callable[[int], None]:
+    return request.scope.get("synthrec.charge") or (lambda tokens: None)
+
+
 Serving = Annotated[Service, Depends(_service)]
+Charge = Annotated[Callable[[int], None], Depends(_charge)]  # requests beyond the first, to the caller's key
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -33,12 +38,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-async def together(name: str, work: Iterable[Awaitable[T]]) -> list[T]:
+async def together(name: str, work: Sequence[Awaitable[T]], charge: Callable[[int], None]) -> list[T]:
     """What all come to, in order. Where one fails the others end with it: the place of the request is given up.
 
     Args:
         name: of the list in the request, which a problem then names with the entry's number.
+        charge: of the caller's key, whose rate is of searches, however many come at once.
     """
+    charge(len(work) - 1)
 
     async def one(place: int, some: Awaitable[T]) -> T:
         try:
@@ -56,4 +63,4 @@ async def together(name: str, work: Iterable[Awaitable[T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-__all__ = ["ProblemDetails", "Serving", "problems", "together"]
+__all__ = ["Charge", "ProblemDetails", "Serving", "problems", "together"]

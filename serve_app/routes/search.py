@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from serve_app import recommending, searching
-from serve_app.routes.common import Serving, problems, together
+from serve_app.routes.common import Charge, Serving, problems, together
 from serve_app.schemas.common import Hits
 from serve_app.schemas.search import (
     HitsBatch,
@@ -29,10 +29,11 @@ async def search(request: SearchRequest, service: Serving) -> Hits:
 
 
 @router.post("/search/batch")
-async def search_batch(request: SearchBatch, service: Serving) -> HitsBatch:
+async def search_batch(request: SearchBatch, service: Serving, charge: Charge) -> HitsBatch:
     """Several searches in one request; each is answered as if it came alone. One that is wrong is the whole request's
     error, which names it."""
-    return HitsBatch(replies=await together("searches", (searching.search(service, one) for one in request.searches)))
+    work = [searching.search(service, one) for one in request.searches]
+    return HitsBatch(replies=await together("searches", work, charge))
 
 
 @router.post("/similar")

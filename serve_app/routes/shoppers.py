@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from serve_app import profiles, recommending
 from serve_app.logs import fact
-from serve_app.routes.common import Serving, problems, together
+from serve_app.routes.common import Charge, Serving, problems, together
 from serve_app.schemas.shoppers import (
     EventsRequest,
     FeedbackRequest,
@@ -33,10 +33,10 @@ async def recommend(request: RecommendRequest, service: Serving) -> Recommended:
 
 
 @router.post("/recommend/batch")
-async def recommend_batch(request: RecommendBatch, service: Serving) -> RecommendedBatch:
+async def recommend_batch(request: RecommendBatch, service: Serving, charge: Charge) -> RecommendedBatch:
     """For several shoppers in one request. One that is wrong is the whole request's error, which names it."""
-    work = (recommending.recommend(service, one) for one in request.shoppers)
-    return RecommendedBatch(replies=await together("shoppers", work))
+    work = [recommending.recommend(service, one) for one in request.shoppers]
+    return RecommendedBatch(replies=await together("shoppers", work, charge))
 
 
 @router.post("/profile")

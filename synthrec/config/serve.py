@@ -59,7 +59,9 @@ class Serve(Settings):
     rerank_depth: Positive = Field(20, description="hits that the cross-encoder reads, where a search asks for it")
     max_body_bytes: Positive = Field(1_000_000, description="of a request; more is 413")
     max_json_depth: Positive = Field(16, description="levels of a request's JSON; more is 400")
-    rate: Annotated[float, Field(gt=0)] = Field(200, description="requests a second of a key, at each replica")
+    rate: Annotated[float, Field(gt=0)] = Field(
+        200, description="requests a second of a key, at each replica; each of a batch counts"
+    )
     burst_seconds: Annotated[float, Field(gt=0)] = Field(2, description="of unused rate that a key may save up")
     poll_seconds: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5, description="between a replica's looks for changed products and bundles"
