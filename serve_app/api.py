@@ -80,4 +80,5 @@ def create(service: Service, keys: Keyring | None, named: bool = False) -> ASGIA
     """
     app = routes()
     app.state.service = service
-    return Guard(app, service.settings, keys, service.metrics, page_files().keys(), named)
+    paths = ("/openapi.json", *app.openapi()["paths"])
+    return Guard(app, service.settings, keys, service.metrics, paths, page_files().keys(), named)

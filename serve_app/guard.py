@@ -53,6 +53,7 @@ class Guard:
 
     Args:
         keys: None: everybody may do everything, which is for loopback alone.
+        paths: that the application has, by which requests are counted.
         page: paths of the web page's files. They hold nothing of the shop's, and a browser has no key before it has
             the page.
         named: whoever stands before this tells clients the request's id.
@@ -64,11 +65,13 @@ class Guard:
         settings: Serve,
         keys: Keyring | None,
         metrics: logs.Metrics,
-        page: Collection[str] = (),
+        paths: Collection[str],
+        page: Collection[str],
         named: bool = False,
     ) -> None:
         self._named = named
         self._open = OPEN | set(page)
+        self._paths = {*paths, *page}
         self._app, self._settings, self._keys, self._metrics = app, settings, keys, metrics
         self._buckets = Buckets()
         self._room = Room(settings.max_ongoing_requests, settings.max_queued_requests)
@@ -174,7 +177,8 @@ class Guard:
         return body
 
     def _note(self, scope: Scope, status: int, seconds: float, request_id: str, facts: dict[str, Any]) -> None:
-        route = getattr(scope.get("route"), "path", "unmatched")  # never the path itself: it may hold anything
+        # Never a path that it does not have, which may hold anything.
+        route = scope["path"] if scope["path"] in self._paths else "unmatched"
         self._metrics.request(route, status, seconds)
         self._metrics.room(self._room.inside, self._room.waiting)
         if route in UNCOUNTED and status < 400:

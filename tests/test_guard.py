@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -75,6 +76,19 @@ def test_a_key_that_asks_too_often_is_told_to_wait(api, held):
     assert refused
     assert int(refused[0].headers["retry-after"]) >= 1
     assert api.get("/v1/bundle", headers={"x-api-key": held[0]["read"]}).status_code == 200
+
+
+def test_what_is_refused_is_counted_where_it_was_asked(api, held):
+    api.post("/v1/search", json={"query": "pan"})
+    api.post("/v1/search", content="pan", headers={"x-api-key": held[0]["read"]})
+    api.get("/v1/search/no-such", headers={"x-api-key": held[0]["read"]})
+    counts = api.get("/metrics", headers={"x-api-key": held[0]["read"]}).text
+    told = {
+        (m["route"], m["status"])
+        for m in re.finditer(r'_total{.*route="(?P<route>.*)",status="(?P<status>.*)"}', counts)
+    }
+    assert {("/v1/search", "401"), ("/v1/search", "415"), ("unmatched", "404")} <= told
+    assert "no-such" not in counts
 
 
 def test_each_search_of_a_batch_counts(api, held):
