@@ -14,7 +14,8 @@ const WORDS = {
     bases: { model: "the trained recommender", text: "likeness to what was taken", popularity: "what most take", typical: "what is typical of the shop" },
     brandsFor: "Brands for", ask: "Show brands", says: "A shopper writes to the shop", suggest: "Suggest replies",
     read: "A review or a search", judge: "Read it", products: "products", source: "from",
-    sentiment: "Sentiment", intent: "Intent",
+    sentiment: "Sentiment", intent: "Intent", brandsHint: "warm things for camping",
+    saysHint: "Does the flask leak? (a line each, where there are more)", readHint: "It leaked on the first day.",
   },
   zh: {
     skip: "跳到内容", key: "API 密钥", tongue: "English", tabSearch: "搜索", tabShopper: "个性化推荐",
@@ -29,7 +30,8 @@ const WORDS = {
     bases: { model: "训练好的推荐模型", text: "与已看商品相似", popularity: "大家都在买", typical: "店铺代表商品" },
     brandsFor: "按需求找品牌", ask: "推荐品牌", says: "顾客发来的消息", suggest: "推荐回复",
     read: "一条评论或搜索", judge: "分析", products: "件商品", source: "来自",
-    sentiment: "情感", intent: "意图",
+    sentiment: "情感", intent: "意图", brandsHint: "露营保暖用品",
+    saysHint: "这个保温杯会漏水吗？（多轮对话每行一句）", readHint: "用了一天就漏水。",
   },
 };
 
@@ -40,6 +42,7 @@ export const say = (name) => WORDS[tongue][name];
 export function paint() {
   document.documentElement.lang = tongue;
   for (const one of document.querySelectorAll("[data-say]")) one.textContent = say(one.dataset.say);
+  for (const one of document.querySelectorAll("[data-hint]")) one.placeholder = say(one.dataset.hint);
   document.getElementById("tongue").textContent = say("tongue");
 }
 
