@@ -358,9 +358,9 @@ def test_forgetting_leaves_no_byte_on_the_disk(file):
 
 def test_a_commit_is_synced_to_the_disk(file):
     store = stores.open(f"sqlite:///{file}")
-    db = store._connection()
-    assert db.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    with store._connection() as db:
+        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     store.close()
 
 

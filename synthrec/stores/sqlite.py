@@ -12,9 +12,9 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from synthrec.stores.base import LATELY, Change, Event, Row, StoreError, instant, micros, packed, products_packed
 
@@ -55,12 +55,12 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._open: list[_Held] = []
+        self._closed = False
         self._commits = _Commits(self._connection)
         _make(path)
-        with self._told("open"):
-            connection = self._connection()
-            _prepare(connection, path)
+        with self._told("open"), self._connection() as db:
+            _prepare(db, path)
 
     def add_events(self, events: Sequence[Event]) -> int:
         rows = [(e.event_id, e.user_id, e.product_id, e.kind, micros(e), e.weight) for e in events]
@@ -122,8 +122,8 @@ class SqliteStore:
         """As the protocol says; the erased bytes are overwritten, in the log, too."""
         deletions = [f"DELETE FROM {table} WHERE user_id = ?" for table in ("events", "feedback")]  # noqa: S608
         erased = self._write(lambda db: sum(db.execute(one, (user_id,)).rowcount for one in deletions))
-        with self._told("erase from the log of"):
-            busy = self._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        with self._told("erase from the log of"), self._connection() as db:
+            busy = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if busy:
             raise StoreError(
                 f"{erased} rows are erased, but {self.path}-wal is being read and still holds them", "forget once more"
@@ -131,27 +131,34 @@ class SqliteStore:
         return erased
 
     def close(self) -> None:
-        while self._open:
-            self._open.pop().close()
+        """Waits for calls that are under way in other threads: SQLite crashes where a connection in use is closed."""
+        self._closed = True
+        for one in self._open:
+            with one.lock:
+                one.db.close()
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
-        with self._told("read"):
-            return self._connection().execute(query, values).fetchall()
+        with self._told("read"), self._connection() as db:
+            return db.execute(query, values).fetchall()
 
     def _write(self, work: Callable[[sqlite3.Connection], int]) -> int:
         with self._told("write to"):
             return self._commits.run(work)
 
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's own: readers never wait for a writer's sync."""
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = sqlite3.connect(self.path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            found.execute("PRAGMA synchronous = FULL")
-            found.execute("PRAGMA secure_delete = ON")
-            self._local.connection = found
-            self._open.append(found)
-        return found
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """This thread's own, for the time of the block: readers never wait for a writer's sync."""
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None:
+            db = sqlite3.connect(self.path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute("PRAGMA secure_delete = ON")
+            self._local.held = held = _Held(db, threading.Lock())
+            self._open.append(held)
+        with held.lock:
+            if self._closed:
+                raise sqlite3.ProgrammingError("it is closed")
+            yield held.db
 
     @contextmanager
     def _told(self, what: str) -> Iterator[None]:
@@ -162,10 +169,17 @@ class SqliteStore:
             raise StoreError(f"cannot {what} {self.path}: {error}", _hint(error)) from error
 
 
+class _Held(NamedTuple):
+    """A connection, and who uses it now."""
+
+    db: sqlite3.Connection
+    lock: threading.Lock
+
+
 class _Commits:
     """Group commit: whoever gets the lock does the work of all that wait for it, in one transaction."""
 
-    def __init__(self, connection: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connection: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
         self._connection = connection
         self._lock = threading.Lock()
         self._waiting: deque[_Job] = deque()
@@ -181,19 +195,26 @@ class _Commits:
         return job.result
 
     def _commit(self, jobs: list[_Job]) -> None:
-        db = self._connection()
         try:
-            db.execute("BEGIN IMMEDIATE")
-            for job in jobs:
-                job.run(db)
-            db.execute("COMMIT")
-        except BaseException as error:
+            with self._connection() as db:
+                _together(db, jobs)
+        except BaseException as error:  # all of them failed: none may take the others' silence for success
             for job in jobs:
                 job.error = job.error or error
-            if db.in_transaction:
-                db.execute("ROLLBACK")
         for job in jobs:
             job.done = True
+
+
+def _together(db: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for job in jobs:
+            job.run(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 class _Job:
@@ -255,6 +276,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 def _hint(error: Exception) -> str:
     text = str(error)
+    if "closed" in text:
+        return "open it again"
     if "locked" in text or "busy" in text:
         return "another process holds it for long; see who has it open"
     if "full" in text:
