@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,15 +20,14 @@ from typing import TypeVar
 from serve_app.batching import Encode
 from serve_app.loaded import Loaded, load
 from serve_app.logs import Metrics, fact, log
+from serve_app.people import People
 from serve_app.problems import Problem
 from serve_app.rollout import NOTE, Arm, Comparison, Plan
 from synthrec.config import Serve
 from synthrec.errors import UserError
-from synthrec.privacy import Pseudonymiser, load_key
 from synthrec.stores import Store, StoreError
 
 T = TypeVar("T")
-PSEUDONYM = re.compile("u_[0-9a-f]{16}")
 SHADOWS = 8  # answers on the side at once; more are skipped, so that a slow candidate harms nobody
 STALE_POLLS = 20  # looks at the store that may fail in a row before a replica calls itself not ready
 
@@ -76,7 +74,7 @@ class Service:
         self.plan = Plan(version)
         self.comparison = Comparison()
         self._shadows: set[asyncio.Task[None]] = set()
-        self._people = Pseudonymiser(load_key())
+        self._people = People()
         self._remote = remote
         self._loaded: dict[str, Loaded] = {}
         self._arms: dict[str, Arm] = {}
@@ -101,6 +99,7 @@ class Service:
 
     async def start(self) -> None:
         """Load what the plan names; then follow the store until `stop`. Raises UserError where it cannot be served."""
+        await self.stored(lambda: self._people.agree(self.store))
         await self._follow_plan()
         loop = asyncio.get_running_loop()
         self._tasks = [
@@ -242,9 +241,7 @@ class Service:
 
     def shopper(self, user_id: str | None) -> str | None:
         """The pseudonym that a shop's id is kept under, the same as in the run directory."""
-        if user_id is None or PSEUDONYM.fullmatch(user_id):
-            return user_id
-        return self._people.user(user_id)
+        return None if user_id is None else self._people.shopper(user_id)
 
     async def searched(self, work: Callable[[], T]) -> T:
         """Processor work off the event loop, which meanwhile reads and writes sockets."""

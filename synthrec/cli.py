@@ -285,7 +285,7 @@ def reveal(
     pipeline = _pipeline(config, set_)
     pipeline.needed("reveal", "prepare")
     audit.note(pipeline.root, "reveal", pseudonym=pseudonym)  # before it is shown: whoever asks is on record
-    for value in vault.reveal(pipeline.folder("prepare") / "vault", pseudonym, load_key()):
+    for value in vault.reveal(pipeline.folder("prepare") / "vault", pseudonym, load_key(make=False)):
         typer.echo(value)
 
 

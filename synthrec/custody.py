@@ -49,7 +49,7 @@ class Shopper:
 
 def pseudonym(user: str) -> str:
     """Of a shop's user id, by the privacy key; a pseudonym itself is taken as it is."""
-    return user if re.fullmatch("u_[0-9a-f]{16}", user) else Pseudonymiser(load_key()).user(user.strip())
+    return user if re.fullmatch("u_[0-9a-f]{16}", user) else Pseudonymiser(load_key(make=False)).user(user.strip())
 
 
 def forgotten(root: Folder) -> list[str]:
@@ -125,7 +125,7 @@ def forget_live(url: str, who: str) -> int:
     """Erase a shopper, by pseudonym, from the endpoint's store, own ids of the shop included; how many rows."""
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).expanduser().exists():
         return 0  # nothing was ever served
-    key = Pseudonymiser(load_key())
+    key = Pseudonymiser(load_key(make=False))
     store = stores.open(url)
     try:
         return sum(store.forget(user) for user in store.users() if who in (user, key.user(user.strip())))

@@ -226,9 +226,10 @@ def test_a_store_that_hiccups_after_a_rollback_does_not_undo_it(root, tmp_path, 
         assert shop.bundle().version == "one"
 
 
-def test_a_trial_whose_bundle_is_gone_does_not_keep_the_endpoint_from_starting(root, tmp_path):
+def test_a_trial_whose_bundle_is_gone_does_not_keep_the_endpoint_from_starting(root, tmp_path, monkeypatch):
     from synthrec.stages import serve
 
+    monkeypatch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
     url = f"sqlite:///{tmp_path}/store.sqlite"
     with closing(stores.open(url)) as store:
         store.note(NOTE, Plan("one", "two").trial("gone", 5, shadow=False).row())

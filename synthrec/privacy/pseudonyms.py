@@ -108,7 +108,7 @@ def _normalise(kind: str, value: str) -> str:
     return "".join(char for char in value if char.isalnum() or char == "+") if kind in _NUMBERS else value
 
 
-def load_key(path: Path | None = None) -> bytes:
+def load_key(path: Path | None = None, make: bool = True) -> bytes:
     """The privacy key: from the environment variable SYNTHREC_PRIVACY_KEY if set, else from the key file.
 
     The key file is made, with a random key and readable by its owner only, if it is missing. Whoever has the key can
@@ -117,12 +117,13 @@ def load_key(path: Path | None = None) -> bytes:
 
     Args:
         path: the key file; by default `synthrec/privacy.key` in XDG_CONFIG_HOME or `~/.config`.
+        make: whether to make a missing one; where pseudonyms are to match those of before, it must not be.
 
     Returns:
         The key: the bytes that 32 or more hex digits spell, or any other string's UTF-8 bytes.
 
     Raises:
-        ValueError: the key is shorter than 16 characters.
+        ValueError: the key is shorter than 16 characters, or there is none.
         OSError: the key file can be neither read nor made.
     """
     given = os.environ.get(KEY_VARIABLE)
@@ -130,6 +131,11 @@ def load_key(path: Path | None = None) -> bytes:
         return _parse(given, f"the environment variable {KEY_VARIABLE}")
     path = path or _default_path()
     if not path.exists():
+        if not make:
+            raise PrivacyKeyError(
+                f"there is no privacy key here: neither {KEY_VARIABLE} nor {path}",
+                f"set {KEY_VARIABLE} to the one that the run was prepared with",
+            )
         _create(path)
     if os.name == "posix" and path.stat().st_mode & 0o077:
         log.warning("the privacy key file %s is open to other users; run chmod 600 on it", path)

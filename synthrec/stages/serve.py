@@ -89,10 +89,12 @@ def endpoint(pipeline: Pipeline, settings: Serve) -> Iterator[str]:
 
 def open_store(pipeline: Pipeline, where: Home) -> None:
     """Have the store name the bundle that was asked for; a new store learns what shoppers did before it was there."""
+    from serve_app.people import People
     from serve_app.rollout import NOTE, Plan
 
     store = stores.open(where.store)
     try:
+        People().agree(store)
         noted = store.noted(NOTE)
         plan = Plan.read(noted) if noted else Plan(where.version)
         previous = plan.bundle if (Path(where.bundles) / plan.bundle).is_dir() else None

@@ -1,0 +1,35 @@
+"""Shoppers, by the pseudonyms under which the run directory and the store know them."""
+
+from __future__ import annotations
+
+import re
+
+from synthrec.errors import UserError
+from synthrec.privacy import Pseudonymiser, load_key
+from synthrec.stores import Store
+
+PSEUDONYM = re.compile("u_[0-9a-f]{16}")
+MARK = "privacy key"  # a note in the store that tells one key from another, and nothing of it
+
+
+class People:
+    """Args:
+    key: the privacy key; by default this node's own, which is never made here: another one than the run was prepared
+        with gives a shopper another pseudonym, so nobody would be recognised, and forgetting would find nobody.
+    """
+
+    def __init__(self, key: bytes | None = None) -> None:
+        self._people = Pseudonymiser(load_key(make=False) if key is None else key)
+
+    def shopper(self, user_id: str) -> str:
+        """The pseudonym of a shop's own id; a pseudonym is its own."""
+        return user_id if PSEUDONYM.fullmatch(user_id) else self._people.user(user_id)
+
+    def agree(self, store: Store) -> None:
+        """Raise UserError where the store's shoppers are known under another key."""
+        mark = {"mark": self._people.user(MARK)}
+        if not store.renote(MARK, None, mark) and store.noted(MARK) != mark:
+            raise UserError(
+                "the store's shoppers are known under another privacy key than this node's",
+                "set SYNTHREC_PRIVACY_KEY to the run's on every node before Ray starts; or give another serve.store",
+            )
