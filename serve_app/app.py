@@ -21,6 +21,7 @@ from serve_app.local import Home
 from synthrec.config import Serve
 
 QUIET = {"enable_access_log": False}  # the guard writes a line a request; Ray would write two more
+VERSIONS = 3  # whose encoders stay loaded: what answers, what is on trial, what was rolled back from
 BEYOND = 64  # requests that Ray hands a replica beyond its places, so that the replica says 503 in our words
 
 
@@ -37,10 +38,14 @@ class Encoder:
 
     @serve.batch
     async def batched(self, queries: list[tuple[str, str]]) -> list[Any]:
+        """A vector each; an exception each where their version fails, which is nothing to the other versions'."""
         found: list[Any] = [None] * len(queries)
         for version in {version for version, _ in queries}:
             places = [place for place, one in enumerate(queries) if one[0] == version]
-            vectors = self._model(version).encode([queries[place][1] for place in places], query=True)
+            try:
+                vectors: Any = self._model(version).encode([queries[place][1] for place in places], query=True)
+            except Exception as error:
+                vectors = [error] * len(places)
             for place, vector in zip(places, vectors, strict=True):
                 found[place] = vector
         return found
@@ -48,12 +53,17 @@ class Encoder:
     def _model(self, version: str) -> Any:
         from synthrec.compression.encoder import load
 
-        if version not in self._models:
-            self._models[version] = load(f"{self._bundles}/{version}/model")
-        return self._models[version]
+        made = self._models.pop(version, None) or load(f"{self._bundles}/{version}/model")
+        self._models[version] = made
+        if len(self._models) > VERSIONS:
+            self._models.pop(next(iter(self._models)))
+        return made
 
     async def __call__(self, version: str, query: str) -> Any:
-        return await self.batched((version, query))
+        found = await self.batched((version, query))
+        if isinstance(found, Exception):
+            raise found
+        return found
 
 
 @serve.deployment

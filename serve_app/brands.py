@@ -98,7 +98,7 @@ class BrandMeans:
 def sold(index: LiveIndex, product_ids: Iterable[str]) -> list[Sold]:
     """Of products, each once, that can be found and have a brand: that, and their vectors."""
     ids = list(dict.fromkeys(product_ids))
-    known = index.passing(ids, len(ids))
-    vectors = index.vectors(known) if known else ()
-    pairs = ((index.product(one, ("brand",))["brand"], vector) for one, vector in zip(known, vectors, strict=True))
+    known, vectors = index.vectors(ids)
+    there = (one for one, found in zip(ids, known, strict=True) if found)
+    pairs = ((index.product(one, ("brand",))["brand"], vector) for one, vector in zip(there, vectors, strict=True))
     return [(brand, vector) for brand, vector in pairs if brand]

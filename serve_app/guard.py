@@ -106,6 +106,9 @@ class Guard:
         path = scope["path"]
         if path not in self._open:
             self._let_in(scope, headers)
+        elif scope["method"] not in ("GET", "HEAD"):
+            # Who has no key may not keep a place by a body that never comes.
+            raise Problem(405, "this is only to be read", "GET it", {"Allow": "GET, HEAD"})
         if path in UNCOUNTED:
             await self._app(scope, receive, reply)
             return

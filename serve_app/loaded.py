@@ -85,8 +85,7 @@ class Loaded:
 
     def of_products(self, product_ids: Sequence[str]) -> Vector:
         """Vectors of those that are known, in their order, shape (at most n, width)."""
-        known = self.index.passing(product_ids, len(product_ids))
-        return self.index.vectors(known) if known else np.zeros((0, self.encoder.width), np.float32)
+        return self.index.vectors(product_ids)[1]
 
     def skip_settled(self, store: Store) -> None:
         """Pass over changes that the shop's files held when the bundle was made (`package.settled`)."""

@@ -15,9 +15,11 @@ from serve_app.api import create
 from serve_app.batching import Encode
 from serve_app.keys import Keyring
 from serve_app.logs import Metrics
+from serve_app.people import People
 from serve_app.service import Service
 from synthrec import audit, stores
 from synthrec.config import Serve
+from synthrec.privacy import KINDS
 from synthrec.storage import Folder
 
 
@@ -30,19 +32,22 @@ class Home:
         version: that answers unless the store says otherwise.
         store: its URL.
         run_dir: whose audit keeps what administrators do; None: the log alone.
+        hidden: kinds of personal data that are replaced in live products, by the rules, as `prepare` does.
     """
 
     bundles: str
     version: str
     store: str
     run_dir: str | None = None
+    hidden: tuple[str, ...] = KINDS
 
 
 def service(home: Home, settings: Serve, replica: str = "", remote: Callable[[str], Encode] | None = None) -> Service:
     """Not started yet."""
     noting = partial(audit.note, Folder.open(home.run_dir)) if home.run_dir else lambda what, **facts: None
     store = stores.open(home.store)
-    return Service(Path(home.bundles), home.version, store, settings, Metrics(replica), remote, noting)
+    people = People(home.hidden)
+    return Service(Path(home.bundles), home.version, store, settings, Metrics(replica), people, remote, noting)
 
 
 def keyring(settings: Serve) -> Keyring | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from synthrec.errors import UserError
 from synthrec.privacy import Pseudonymiser, load_key
+from synthrec.sources.cleaning import clean
 from synthrec.stores import Store
 
 PSEUDONYM = re.compile("u_[0-9a-f]{16}")
@@ -14,12 +16,17 @@ MARK = "privacy key"  # a note in the store that tells one key from another, and
 
 class People:
     """Args:
+    hidden: kinds of personal data that `clean` replaces.
     key: the privacy key; by default this node's own, which is never made here: another one than the run was prepared
         with gives a shopper another pseudonym, so nobody would be recognised, and forgetting would find nobody.
     """
 
-    def __init__(self, key: bytes | None = None) -> None:
-        self._people = Pseudonymiser(load_key(make=False) if key is None else key)
+    def __init__(self, hidden: Sequence[str] = (), key: bytes | None = None) -> None:
+        self._people = Pseudonymiser(load_key(make=False) if key is None else key, hidden)
+
+    def clean(self, text: str) -> str:
+        """A text of the catalogue, cleaned and without personal data."""
+        return self._people.text(clean(text))[0]
 
     def shopper(self, user_id: str) -> str:
         """The pseudonym of a shop's own id; a pseudonym is its own."""

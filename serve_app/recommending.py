@@ -138,9 +138,10 @@ def _admitted(loaded: Loaded, ranked: Iterable[Ranked], filters: Filters, count:
 
 def _diverse(loaded: Loaded, ranked: Sequence[Ranked], k: int, diversity: float) -> list[Ranked]:
     """Scores are brought to [0, 1] first, so that they weigh against cosines."""
+    known, vectors = loaded.index.vectors([one.product_id for one in ranked])
+    ranked = [one for one, still in zip(ranked, known, strict=True) if still]  # the others were deleted meanwhile
     if not ranked:
         return []
-    vectors = loaded.index.vectors([one.product_id for one in ranked])
     scores = np.array([one.score for one in ranked], np.float32)
     scores = (scores - scores.min()) / max(float(np.ptp(scores)), 1e-9)
     return [ranked[i] for i in diverse(vectors, scores, k, diversity)]

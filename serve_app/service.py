@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -25,11 +24,12 @@ from serve_app.problems import Problem
 from serve_app.rollout import NOTE, Arm, Comparison, Plan
 from synthrec.config import Serve
 from synthrec.errors import UserError
+from synthrec.retrieval.filters import FilterError
 from synthrec.stores import Store, StoreError
 
 T = TypeVar("T")
 SHADOWS = 8  # answers on the side at once; more are skipped, so that a slow candidate harms nobody
-STALE_POLLS = 20  # looks at the store that may fail in a row before a replica calls itself not ready
+STALE_SECONDS = 10.0  # for which looks at the store may fail before a replica calls itself not ready
 
 
 POPULAR, LATELY = 2_000, 1.0  # products that popularity ranks, and seconds for which a ranking stands
@@ -67,6 +67,7 @@ class Service:
         store: Store,
         settings: Serve,
         metrics: Metrics,
+        people: People,
         remote: Callable[[str], Encode] | None = None,
         audit: Callable[..., None] = lambda what, **facts: None,
     ) -> None:
@@ -74,7 +75,7 @@ class Service:
         self.plan = Plan(version)
         self.comparison = Comparison()
         self._shadows: set[asyncio.Task[None]] = set()
-        self._people = People()
+        self.people = people
         self._remote = remote
         self._loaded: dict[str, Loaded] = {}
         self._arms: dict[str, Arm] = {}
@@ -86,7 +87,7 @@ class Service:
         self._loading = ThreadPoolExecutor(1, "load")  # opens bundles, which takes minutes: changes do not wait for it
         self._planning = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._failures: Counter[str] = Counter()
+        self._failing: dict[str, float] = {}  # what is looked at -> since when it fails
         self._failed: Failed | None = None
         self._popular: tuple[float, list[tuple[str, float]]] = (-LATELY, [])
 
@@ -99,7 +100,7 @@ class Service:
 
     async def start(self) -> None:
         """Load what the plan names; then follow the store until `stop`. Raises UserError where it cannot be served."""
-        await self.stored(lambda: self._people.agree(self.store))
+        await self.stored(lambda: self.people.agree(self.store))
         await self._follow_plan()
         loop = asyncio.get_running_loop()
         self._tasks = [
@@ -118,13 +119,14 @@ class Service:
     async def _polled(self, what: str, look: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(self.settings.poll_seconds)
+            start = time.monotonic()
             try:
                 await look()
-                self._failures[what] = 0
+                self._failing.pop(what, None)
             except Exception as error:  # whatever it is: what is loaded answers on, and /readyz tells
-                self._failures[what] += 1
+                since = self._failing.setdefault(what, start)
                 told = error.problem if isinstance(error, UserError) else repr(error)
-                facts = {"what": what, "why": told, "times": self._failures[what]}
+                facts = {"what": what, "why": told, "seconds": round(time.monotonic() - since, 1)}
                 log.error("cannot follow the store", extra={"facts": facts})
 
     async def follow(self) -> None:
@@ -220,7 +222,9 @@ class Service:
         return self._arms
 
     def ready(self) -> bool:
-        return self.plan.bundle in self._loaded and max(self._failures.values(), default=0) < STALE_POLLS
+        """Whether the version is loaded, and the store was seen lately. (A look that takes long has not failed.)"""
+        since = min(self._failing.values(), default=time.monotonic())
+        return self.plan.bundle in self._loaded and time.monotonic() - since < STALE_SECONDS
 
     @asynccontextmanager
     async def answering(self, shopper: str | None = None) -> AsyncIterator[Loaded]:
@@ -236,12 +240,18 @@ class Service:
         except Problem as problem:
             failed = problem.status >= 500
             raise
+        except FilterError:  # the caller's mistake
+            failed = False
+            raise
+        except asyncio.CancelledError:  # of a caller who left, or whose batch has a wrong entry; or it took too long
+            failed = time.perf_counter() - start >= 0.9 * self.settings.timeout_seconds
+            raise
         finally:
             arm.note(time.perf_counter() - start, failed)
 
     def shopper(self, user_id: str | None) -> str | None:
         """The pseudonym that a shop's id is kept under, the same as in the run directory."""
-        return None if user_id is None else self._people.shopper(user_id)
+        return None if user_id is None else self.people.shopper(user_id)
 
     async def searched(self, work: Callable[[], T]) -> T:
         """Processor work off the event loop, which meanwhile reads and writes sockets."""

@@ -270,6 +270,17 @@ def test_a_product_is_found_once_it_is_put_and_no_more_once_it_is_deleted(api):
     ask(api, "/v1/similar", 404, product_id="NEW1")
 
 
+def test_personal_data_in_a_live_product_is_hidden_as_prepare_does(api, folder):
+    product = {"product_id": "NEW7", "title": "Zorblax kettle, call 13812345678", "description": "jane@mail.example"}
+    ask(api, "/v1/products", upsert=[product])
+    hit = ask(api, "/v1/search", query="zorblax kettle", k=1)["hits"][0]
+    assert hit["product_id"] == "NEW7"
+    assert "13812345678" not in hit["title"] and "<PHONE_" in hit["title"]
+    kept = b"".join(path.read_bytes() for path in folder.glob("store.sqlite*"))
+    assert b"13812345678" not in kept and b"jane@mail" not in kept
+    ask(api, "/v1/products", delete=["NEW7"])
+
+
 def test_feedback_is_kept_without_personal_data(api, folder):
     from synthrec import stores
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -89,6 +90,16 @@ def test_what_is_refused_is_counted_where_it_was_asked(api, held):
     }
     assert {("/v1/search", "401"), ("/v1/search", "415"), ("unmatched", "404")} <= told
     assert "no-such" not in counts
+
+
+def test_a_body_that_never_comes_keeps_no_place_without_a_key(api):
+    """A page's file is answered without a key, so nothing of the request is waited for."""
+    start = time.monotonic()
+    with socket.create_connection((api.base_url.host, api.base_url.port), timeout=5) as slow:
+        slow.sendall(b"POST /main.js HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n")
+        assert slow.recv(100).startswith(b"HTTP/1.1 405")
+    assert time.monotonic() - start < 5
+    assert api.get("/main.js").status_code == 200
 
 
 def test_each_search_of_a_batch_counts(api, held):

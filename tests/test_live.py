@@ -336,11 +336,20 @@ def test_similar_products_are_the_nearest_without_itself(bundle):
         index.similar("no-such", 5)
 
 
+def test_vectors_are_of_those_that_are_still_there(bundle):
+    index = LiveIndex(bundle, EXACT)
+    known, vectors = index.vectors(["p7", "no-such", "p9"])
+    assert known.tolist() == [True, False, True]
+    assert np.array_equal(vectors, index.vectors(["p7", "p9"])[1])
+    known, vectors = index.vectors([])
+    assert (len(known), len(vectors)) == (0, 0)
+
+
 def test_asked_for_diversity_they_are_less_like_each_other(bundle):
     index = LiveIndex(bundle, EXACT)
 
     def likeness(found):
-        vectors = index.vectors([one.product_id for one in found])
+        _, vectors = index.vectors([one.product_id for one in found])
         return float((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].mean())
 
     plain, varied, wild = (index.similar("p7", 10, diversity=share) for share in (0.0, 0.5, 1.0))

@@ -25,7 +25,7 @@ def store(tmp_path):
 
 
 def test_a_shopper_has_one_pseudonym_and_keeps_it(store):
-    people = People(b"a key for the tests, and for nothing else")
+    people = People(key=b"a key for the tests, and for nothing else")
     people.agree(store)
     known = people.shopper("anna")
     assert known.startswith("u_") and "anna" not in known
@@ -33,10 +33,10 @@ def test_a_shopper_has_one_pseudonym_and_keeps_it(store):
 
 
 def test_a_node_with_another_key_is_told(store):
-    People(b"the key of the run, which is this one").agree(store)
-    People(b"the key of the run, which is this one").agree(store)
+    People(key=b"the key of the run, which is this one").agree(store)
+    People(key=b"the key of the run, which is this one").agree(store)
     with pytest.raises(UserError, match="another privacy key") as told:
-        People(b"the key of a node that has its own").agree(store)
+        People(key=b"the key of a node that has its own").agree(store)
     assert KEY in told.value.hint
 
 

@@ -26,6 +26,13 @@ def test_an_event_at_a_time_that_cannot_be_is_refused(api, at):
     assert api.post("/v1/recommend", json={"user_id": "timeless"}).json()["hits"]
 
 
+@pytest.mark.parametrize("number", ["1" * 4301, "x" + "f" * 5000, "0" * 5000 + "65"])
+def test_a_letter_whose_number_is_endless_is_no_letter(api, number):
+    product = {"product_id": "ENDLESS", "title": "Kettle", "description": f"Steel &#{number}; whistling"}
+    assert api.post("/v1/products", json={"upsert": [product]}).status_code == 200
+    assert api.post("/v1/products", json={"delete": ["ENDLESS"]}).status_code == 200
+
+
 def test_pages_of_other_sites_change_nothing(api):
     """A browser sends a POST without a body unasked, and says from where."""
     for origin, status in (("https://evil.example", 403), ("null", 403), (str(api.base_url).rstrip("/"), 409)):

@@ -129,6 +129,16 @@ def test_a_shadow_is_compared_and_seen_by_nobody(shop):
     assert report.arms["two"].requests == 4
 
 
+def test_a_callers_mistake_is_no_fault_of_the_version(api, held, shop):
+    good, wrong = {"query": "pan"}, {"query": "pan", "filters": {"attributes": {"no such": ["x"]}}}
+    for searches in ([wrong], [good, wrong, good, good]):
+        reply = api.post("/v1/search/batch", json={"searches": searches}, headers={"x-api-key": held[0]["all"]})
+        assert reply.status_code == 422
+    arm = shop.rollout().arms["one"]
+    assert arm.requests >= 2
+    assert arm.errors == 0
+
+
 def test_another_replica_follows(api, root, held, tmp_path, shop):
     """Two processes would; two services over one store are the same to it."""
     where = little_bundle.home(root, store=f"sqlite:///{tmp_path}/store.sqlite")
@@ -148,7 +158,7 @@ def test_another_replica_follows(api, root, held, tmp_path, shop):
             time.sleep(0.05)
 
 
-def test_a_replica_that_cannot_load_the_plan_keeps_taking_products(api, root, tmp_path, shop, monkeypatch):
+def test_a_replica_that_cannot_load_the_plan_keeps_taking_products(api, held, tmp_path, shop, monkeypatch):
     """As where a version is on the other node's disk alone. It tries again, but not at every look."""
     tried, load = [], service.load
 
@@ -157,12 +167,18 @@ def test_a_replica_that_cannot_load_the_plan_keeps_taking_products(api, root, tm
         return load(*given)
 
     monkeypatch.setattr(service, "load", counted)
+    monkeypatch.setattr(service, "STALE_SECONDS", 0.5)
+    key = {"x-api-key": held[0]["all"]}
+    assert api.get("/readyz", headers=key).status_code == 200
     stores.open(f"sqlite:///{tmp_path}/store.sqlite").note(NOTE, Plan("elsewhere", "one").row())
     time.sleep(1.5)  # some thirty looks
     assert 1 <= len(tried) <= 2
     assert shop.upsert([{"product_id": "NEW8", "title": "Zorblax whisk"}]).upserted == 1
     assert shop.search("zorblax whisk", k=1).hits[0].product_id == "NEW8"
+    assert api.get("/readyz", headers=key).status_code == 503
     assert shop.rollback().bundle == "one"  # of the plan in the store, which this replica never came to
+    time.sleep(0.2)
+    assert api.get("/readyz", headers=key).status_code == 200
 
 
 def test_of_two_who_change_the_rollout_at_once_one_is_told(shop, tmp_path, monkeypatch):

@@ -196,6 +196,14 @@ def test_many_at_once_get_what_each_would_get_alone(api):
     assert together == alone * 4
 
 
+def test_a_second_endpoint_of_a_run_is_refused_and_the_first_one_answers_on(small_run, api):
+    """It would tell the first one, by their store, what to serve; and end it with itself."""
+    before = api.get("/v1/bundle").json()
+    with pytest.raises(UserError, match="another synthrec"), serve.endpoint(small_run, small_run.config.serve):
+        pass
+    assert api.get("/v1/bundle").json() == before
+
+
 def test_a_port_that_is_taken_is_told(small_run, api):
     taken = small_run.config.serve.model_copy(update={"port": api.base_url.port})
     with (

@@ -17,11 +17,13 @@ router = APIRouter(prefix="/v1", tags=["catalogue"], responses=problems())
 async def products(request: ProductsRequest, service: Serving) -> Changed:
     """Add, replace and delete products; what is both put and deleted is deleted.
 
-    The reply comes when it is safe on disk and searchable here. Texts are cleaned as `prepare` cleans them.
+    The reply comes when it is safe on disk and searchable here. Texts are cleaned as `prepare` cleans them, and
+    personal data in them replaced.
     """
 
     def write() -> int:  # all of it off the event loop: to clean five hundred texts takes its time
-        rows = [product_row(Product.model_validate(one.model_dump())) for one in request.upsert]
+        told = service.people.clean
+        rows = [product_row(Product.model_validate(one.model_dump()), told) for one in request.upsert]
         put = service.store.put_products(rows) if rows else 0
         deleted = service.store.delete_products(request.delete) if request.delete else 0
         return max(put, deleted)

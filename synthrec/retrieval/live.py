@@ -171,10 +171,12 @@ class LiveIndex:
         state = self._state
         return state.row(_known(state, product_id), names)
 
-    def vectors(self, product_ids: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors of products, (products, width). KeyError where one is unknown."""
+    def vectors(self, product_ids: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Which of the products can be found, shape (products,), and the unit vectors of those, (known, width)."""
         state = self._state
-        return state.vectors(np.array([_known(state, one) for one in product_ids], np.int64))
+        places = [state.place(one) for one in product_ids]
+        known = np.array([place is not None for place in places], bool)
+        return known, state.vectors(np.array([place for place in places if place is not None], np.int64))
 
     def passing(self, product_ids: Iterable[str], k: int, filters: Filters | None = None) -> list[str]:
         """The first k of a ranking made elsewhere that can be found and that the filters let through."""

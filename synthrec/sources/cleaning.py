@@ -18,6 +18,8 @@ SPACES = re.compile(r"\s+")
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 LANGUAGES = ("en", "zh")  # that `language` tells apart
 LETTERS = re.compile(r"[^\W\d_]")
+# Numbers of letters end at 1114111; Python reads no number of thousands of digits, and says so by an error.
+NO_LETTER = re.compile(r"&#(?:\d{20,}|[xX][0-9a-fA-F]{20,});?")
 # Full-width letters, digits and ASCII signs read as their plain forms; Chinese punctuation stays Chinese.
 WIDTH = {c: c - 0xFEE0 for c in range(0xFF10, 0xFF5B) if chr(c - 0xFEE0).isalnum()} | {0x3000: 0x20, 0xFF20: 0x40}
 # Invisible: zero-width characters, direction marks, byte order mark, soft hyphen.
@@ -29,7 +31,7 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFC", text).translate(WIDTH | INVISIBLE)
     if "&" in text:
-        text = html.unescape(text)
+        text = html.unescape(NO_LETTER.sub("", text))
     text = SPACES.sub(" ", text)
     if not text.isprintable():  # of what is printable nothing is of category C
         text = "".join(c for c in text if unicodedata.category(c)[0] != "C")

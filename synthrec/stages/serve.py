@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from serve_app.local import Home
 
 START_SECONDS = 120
+APPLICATION = "default"  # Ray Serve's name of what `serve.run` runs
 BEHIND_HAPROXY = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104  # where it finds the replicas
 BATCH = 10_000  # events written at once
 SEEDED = "seeded"  # a note in the store: what shoppers did before it was there is in it
@@ -56,7 +57,10 @@ def home(pipeline: Pipeline) -> Home:
         raise UserError("there is no bundle made with these settings", "run `synthrec run` with the same config first")
     folder = pipeline.folder("package").local.resolve()
     run_dir = folder.parent.parent
-    return Home(str(folder.parent), folder.name, store(pipeline), str(run_dir))
+    private = pipeline.config.privacy
+    return Home(
+        str(folder.parent), folder.name, store(pipeline), str(run_dir), private.kinds if private.products else ()
+    )
 
 
 def store(pipeline: Pipeline) -> str:
@@ -72,18 +76,28 @@ def endpoint(pipeline: Pipeline, settings: Serve) -> Iterator[str]:
     _choose_proxy(settings)
     where = home(pipeline)
     bundle.check(Path(where.bundles) / where.version)
-    open_store(pipeline, where)
-    cluster.start()
-    from ray import serve
+    # One endpoint of a run: another would say to the first, by their store, what it is to serve.
+    with (pipeline.root / "serve").locked():
+        open_store(pipeline, where)
+        cluster.start()
+        from ray import serve
 
-    from serve_app.app import build, start
+        from serve_app.app import build, start
 
-    start(settings.host, port, settings.proxies)
-    try:
-        serve.run(build(where, settings), route_prefix="/")
-        url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
-        yield url
-    finally:
+        start(settings.host, port, settings.proxies)
+        try:
+            serve.run(build(where, settings), route_prefix="/")
+            url = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{port}"
+            yield url
+        finally:
+            _stop(serve)
+
+
+def _stop(serve: Any) -> None:
+    """Ours; Ray Serve itself, too, unless others have applications on this cluster."""
+    if set(serve.status().applications) - {APPLICATION}:
+        serve.delete(APPLICATION)
+    else:
         serve.shutdown()
 
 
