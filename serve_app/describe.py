@@ -17,7 +17,9 @@ Bodies are JSON. A body that holds a field that is not named here is refused, so
 silence. Every reply has `X-Request-ID`, which is yours where you sent one, and which the service's log names.
 
 **Keys.** Where the service has keys (`serve.keys`), each request sends one as `Authorization: Bearer KEY`. A key has
-scopes; the one that a route needs stands beside it. Without a key `/healthz` is answered, and the files of the page.
+scopes; the one that a route needs stands beside it, and none includes another. Without a key `/healthz` is answered,
+and the files of the page. Ask from the shop's servers: a page would give its key to every shopper, and there is no
+CORS.
 
 **Errors** are problem details (RFC 9457), media type `application/problem+json`:
 
@@ -32,12 +34,17 @@ scopes; the one that a route needs stands beside it. Without a key `/healthz` is
 |---|---|
 | 400 | the body is not JSON in UTF-8, or nested too deep |
 | 401, 403 | no valid key; a key without the scope |
-| 404 | an unknown product or shopper; a part that the bundle does not hold |
-| 409 | a bundle that does not pass its checks, or nothing to roll back |
-| 413, 415 | too large; not `application/json` |
-| 422 | a field is missing, unknown or out of range |
-| 429, 503 | the key asks too often; the service is full. `Retry-After` says when to come again |
+| 404, 405 | an unknown path, product or shopper, or a part that the bundle does not hold; another method |
+| 409 | a bundle that fails its checks, nothing to roll back, or a rollout that somebody else changed meanwhile |
+| 413, 415 | more than `serve.max_body_bytes` (1,000,000); not `application/json` |
+| 422 | a field is missing, unknown or out of range. `errors` names each; of what the index refuses `detail` tells |
+| 429 | the key asks too often: `Retry-After` says when to come again |
+| 500 | a fault, or a replica that died with the request in hand: then it is plain text, by the proxy |
+| 503 | the service is full, or its store or index is away, as `detail` says: `Retry-After`, too |
 | 504 | no answer in `serve.timeout_seconds` |
+
+After 500, 503 and 504 a write may have been done or not. Events, products and deletions may be sent again as they were;
+feedback has no id, and may then be kept twice.
 """
 
 
@@ -110,8 +117,11 @@ def _note(about: dict[str, Any]) -> str:
         ("minimum", "at least"),
         ("exclusiveMinimum", "more than"),
         ("maximum", "at most"),
+        ("minLength", "characters at least"),
         ("maxLength", "characters at most"),
+        ("minItems", "items at least"),
         ("maxItems", "items at most"),
+        ("maxProperties", "names at most"),
         ("pattern", "like"),
     ):
         found = next((one[key] for one in whole if key in one), None)

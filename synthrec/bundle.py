@@ -119,19 +119,21 @@ def check(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         sound = False
     if not sound:
-        raise UserError(f"{folder / MANIFEST} is damaged", "run `synthrec package` again") from None
+        raise UserError(f"{folder / MANIFEST} is damaged", f"delete {folder}, and run `synthrec package`") from None
     if manifest.get("format") != FORMAT:
         raise UserError(
             f"{folder} is of format {manifest.get('format')}, this version reads {FORMAT}", "package it again"
         )
     for name in sorted(set(listed) ^ set(_files(folder))):
         raise UserError(
-            f"{folder}: {name} is {'missing' if name in listed else 'not part of the bundle'}", "package again"
+            f"{folder}: {name} is {'missing' if name in listed else 'not part of the bundle'}",
+            f"delete {folder}, and package again",
         )
     for name, digest in listed.items():
         if _sha256(folder / name) != digest:
             raise UserError(
-                f"{folder}: {name} has changed since it was packaged", "package again; bundles are never edited"
+                f"{folder}: {name} has changed since it was packaged",
+                f"bundles are never edited: delete {folder}, and package again",
             )
     return manifest
 

@@ -39,7 +39,7 @@ class Request(BaseModel):
 
 
 class Price(Request):
-    least: Annotated[float | None, Field(description="in the shop's currency")] = None
+    least: Annotated[float | None, Field(description="in the shop's currency, itself included, as `most`")] = None
     most: float | None = None
 
     @model_validator(mode="after")
@@ -50,7 +50,8 @@ class Price(Request):
 
 
 class Filters(Request):
-    """A product must satisfy every filter; of one with several values, any of them."""
+    """A product must satisfy every filter; of one with several values, any of them. Letter case does not count. A
+    brand or category that no product has finds nothing; an attribute that none has is refused."""
 
     category: Annotated[list[Name], Field(max_length=100)] = []
     brand: Annotated[list[Name], Field(max_length=100)] = []
@@ -90,17 +91,23 @@ class Why(BaseModel):
 
 class Hit(BaseModel):
     product_id: str
-    score: float
+    score: Annotated[
+        float,
+        Field(
+            description="for the order within this reply alone: BM25, a cosine or a mixture of both, by the weight; "
+            "the cross-encoder's for the first hits, if it was asked"
+        ),
+    ]
     title: str
     brand: str | None
     category: str | None
-    price: float | None
-    language: str
+    price: Annotated[float | None, Field(description="as the shop gave it, in its currency")]
+    language: Annotated[str, Field(description="en or zh")]
     why: Why | None = None
 
 
 class Hits(BaseModel):
-    hits: list[Hit]
+    hits: Annotated[list[Hit], Field(description="best first; a page that is not full need not be the last")]
     bundle: Annotated[str, Field(description="the version that answered")]
 
 

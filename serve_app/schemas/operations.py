@@ -20,6 +20,8 @@ Version = Annotated[
 
 
 class Product(Request):
+    """In place of all that was known of it: a field that is left out is empty then."""
+
     product_id: Id
     title: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(sayable)]
     description: Annotated[str, Field(max_length=20_000)] = ""

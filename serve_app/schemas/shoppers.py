@@ -50,7 +50,7 @@ class RecommendedBatch(BaseModel):
 
 
 class BrandsRequest(Request):
-    """For a query, or for a shopper by id, history or both."""
+    """For a query, or for a shopper by id, history or both; not for a query and a shopper."""
 
     query: Query | None = None
     user_id: UserId | None = None
@@ -90,7 +90,11 @@ class Event(Request):
     user_id: UserId
     product_id: Id
     kind: Kind
-    at: Annotated[AwareDatetime | None, Field(description="null: now"), AfterValidator(_been)] = None
+    at: Annotated[
+        AwareDatetime | None,
+        Field(description="with a time zone, at most a day ahead; null: now"),
+        AfterValidator(_been),
+    ] = None
 
 
 class EventsRequest(Request):
@@ -117,6 +121,8 @@ class FeedbackRequest(Request):
 
 
 class ProfileRequest(Request):
+    """By id, history or both."""
+
     user_id: UserId | None = None
     history: Annotated[list[Id], Field(max_length=200)] = []
 
