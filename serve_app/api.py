@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp
@@ -20,6 +21,7 @@ from serve_app.routes import catalogue, operations, search, shoppers
 from serve_app.schemas.common import ProblemDetails
 from serve_app.service import Service
 
+ROUTERS = (search.router, shoppers.router, catalogue.router, operations.router, operations.admin)
 PAGE = Path(__file__).parent / "web"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'"
 ABOUT = (
@@ -32,7 +34,7 @@ def routes() -> FastAPI:
     """The routes and their OpenAPI description, with no service behind them yet."""
     # No page of FastAPI's: it would run a script of another host, where everything is answered.
     app = FastAPI(title="synthrec", version=synthrec.__version__, description=ABOUT, docs_url=None, redoc_url=None)
-    for one in (search.router, shoppers.router, catalogue.router, operations.router, operations.admin):
+    for one in ROUTERS:
         app.include_router(one)
     problems.install(app)
 
@@ -80,5 +82,5 @@ def create(service: Service, keys: Keyring | None, named: bool = False) -> ASGIA
     """
     app = routes()
     app.state.service = service
-    paths = ("/openapi.json", *app.openapi()["paths"])
+    paths = {"/openapi.json", *(route.path for one in ROUTERS for route in one.routes if isinstance(route, APIRoute))}
     return Guard(app, service.settings, keys, service.metrics, paths, page_files().keys(), named)

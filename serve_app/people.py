@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from synthrec.errors import UserError
-from synthrec.privacy import Pseudonymiser, load_key
+from synthrec.privacy import USER, Pseudonymiser, load_key
 from synthrec.sources.cleaning import clean
 from synthrec.stores import Store
 
-PSEUDONYM = re.compile("u_[0-9a-f]{16}")
 MARK = "privacy key"  # a note in the store that tells one key from another, and nothing of it
 
 
@@ -30,7 +28,7 @@ class People:
 
     def shopper(self, user_id: str) -> str:
         """The pseudonym of a shop's own id; a pseudonym is its own."""
-        return user_id if PSEUDONYM.fullmatch(user_id) else self._people.user(user_id)
+        return user_id if USER.fullmatch(user_id) else self._people.user(user_id)
 
     def agree(self, store: Store) -> None:
         """Raise UserError where the store's shoppers are known under another key."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 NOTE = "rollout"
+FIRST = 10  # hits of a page that are compared
 REMEMBERED = 5_000  # latencies of an arm, the latest
 
 
@@ -99,6 +100,7 @@ class Comparison:
     same_first: int = 0
 
     def note(self, shown: Sequence[str], other: Sequence[str]) -> None:
+        shown, other = shown[:FIRST], other[:FIRST]
         self.compared += 1
         longest = max(len(shown), len(other))
         self.overlap += len(set(shown) & set(other)) / longest if longest else 1.0

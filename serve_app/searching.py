@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 SHOWN = ("title", "brand", "category", "price", "language")
 HIT = ("product_id", *SHOWN)
-COMPARED = 10  # hits of a first page, where two versions are compared
 LEARNT = 3  # queries of the LLM that a hit shows
 Searched = Callable[[Callable[[], list[Hit]]], Awaitable[list[Hit]]]
 DEEPEST = 1_000  # hits; deeper pages are for crawlers, who should read the catalogue
@@ -42,10 +41,10 @@ async def search(service: Service, request: SearchRequest) -> Hits:
         found = await _found(service, loaded, request)
 
     async def again(other: Loaded) -> list[str]:
-        return [hit.product_id for hit in (await _found(service, other, request, service.aside)).hits][:COMPARED]
+        return [hit.product_id for hit in (await _found(service, other, request, service.aside)).hits]
 
     if request.page == 1:
-        service.shadow(again, [hit.product_id for hit in found.hits][:COMPARED])
+        service.shadow(again, [hit.product_id for hit in found.hits])
     return found
 
 

@@ -26,6 +26,7 @@ from synthrec.config import Serve
 from synthrec.errors import UserError
 from synthrec.retrieval.filters import FilterError
 from synthrec.stores import Store, StoreError
+from synthrec.stores.base import Row
 
 T = TypeVar("T")
 SHADOWS = 8  # answers on the side at once; more are skipped, so that a slow candidate harms nobody
@@ -141,7 +142,7 @@ class Service:
     async def _follow_plan(self) -> None:
         """Load what the store's plan names, and serve by it."""
         async with self._planning:
-            plan = await self.stored(self._noted)
+            _, plan = await self.stored(self._noted)
             if plan == self.plan and self._loaded:
                 return
             if self._failed is not None and self._failed.plan == plan and time.monotonic() < self._failed.until:
@@ -163,8 +164,8 @@ class Service:
             Problem: 409 where a version cannot be served, or where another replica made another plan meanwhile.
         """
         async with self._planning:
-            noted = await self.stored(lambda: self.store.noted(NOTE))
-            plan = change(Plan.read(noted) if noted else self.plan)
+            noted, now = await self.stored(self._noted)
+            plan = change(now)
             try:
                 made = await self._on(self._loading, lambda: self._load(plan))
             except StoreError:
@@ -175,9 +176,10 @@ class Service:
                 raise Problem(409, "somebody else changed the rollout meanwhile", "see `GET /v1/bundle`, and ask again")
             await self._on(self._following, lambda: self._take(plan, made))
 
-    def _noted(self) -> Plan:
+    def _noted(self) -> tuple[Row | None, Plan]:
+        """The store's note of the plan, and the plan that it comes to."""
         noted = self.store.noted(NOTE)
-        return Plan.read(noted) if noted else self.plan
+        return noted, Plan.read(noted) if noted else self.plan
 
     def _load(self, plan: Plan) -> dict[str, Loaded]:
         """What a plan needs and is not loaded yet, beside what answers: opened, warmed, checked and up to date."""

@@ -12,7 +12,6 @@ date.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 
 from synthrec import audit, stores
 from synthrec.errors import UserError
-from synthrec.privacy import Pseudonymiser, load_key
+from synthrec.privacy import USER, Pseudonymiser, load_key
 from synthrec.review import decisions
 from synthrec.review.decisions import Decision
 from synthrec.storage import Folder
@@ -49,7 +48,7 @@ class Shopper:
 
 def pseudonym(user: str) -> str:
     """Of a shop's user id, by the privacy key; a pseudonym itself is taken as it is."""
-    return user if re.fullmatch("u_[0-9a-f]{16}", user) else Pseudonymiser(load_key(make=False)).user(user.strip())
+    return user if USER.fullmatch(user) else Pseudonymiser(load_key(make=False)).user(user.strip())
 
 
 def forgotten(root: Folder) -> list[str]:

@@ -31,6 +31,9 @@ class PrivacyKeyError(UserError, ValueError):
     """The privacy key cannot be used. Says where it came from, never what it is."""
 
 
+USER = re.compile("u_[0-9a-f]{16}")  # what `Pseudonymiser.user` gives
+
+
 class Pseudonymiser:
     """Pseudonyms under one key.
 
