@@ -17,6 +17,7 @@ from synthrec.cli import run_stages
 from synthrec.pipeline import Pipeline
 
 TEST_KEY = "a key for the tests, and for nothing else"
+CALLED_WITH = dict(os.environ)  # the environment before a fixture changes it
 SLOW_UNTIL = "SYNTHREC_SLOW_UNTIL"  # an environment variable: when, in seconds since 1970, no slow test begins any more
 
 

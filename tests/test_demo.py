@@ -14,23 +14,24 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import CALLED_WITH, TEST_KEY
 from grep_run import grep
 from PIL import Image
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
+LOG = os.environ.get("SYNTHREC_DEMO_LOG")
 NOISE = re.compile(r"warning|deprecat|\(pid=|raylet|INFO|Traceback|it/s\]|HF_|Loading weights", re.IGNORECASE)
 
 
 def demo(folder: Path) -> str:
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    # What an earlier demo made is its key's: another key would be another shop's.
+    environment = CALLED_WITH if LOG else CALLED_WITH | {"SYNTHREC_PRIVACY_KEY": TEST_KEY}
+    environment = {k: v for k, v in environment.items() if k != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "synthrec.cli", "demo", "--run-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
-
-
-LOG = os.environ.get("SYNTHREC_DEMO_LOG")
 
 
 @pytest.fixture(scope="module")
