@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthrec.bundle import Bundle
+from synthrec.live.index import LiveIndex
 from synthrec.recommenders.brands import Brands
 from synthrec.retrieval.index import best
-from synthrec.retrieval.live import LiveIndex
 
 Floats = NDArray[np.float32]
 Sums = NDArray[np.float64]

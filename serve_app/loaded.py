@@ -19,10 +19,10 @@ from synthrec.bundle import Bundle
 from synthrec.compression import encoder
 from synthrec.config import Serve
 from synthrec.errors import UserError
+from synthrec.live.index import LiveIndex
 from synthrec.recommenders import ready
 from synthrec.recommenders.brands import mean
 from synthrec.recommenders.ready import Ready
-from synthrec.retrieval.live import LiveIndex
 from synthrec.stores.base import Change, Store
 
 SANE = 20  # products that must be found by their own titles

@@ -13,7 +13,7 @@ from serve_app.problems import Problem, absent
 from serve_app.schemas.common import Hit, Hits, Why
 from serve_app.schemas.search import LabelScores, Replies, SearchRequest, SimilarRequest, SuggestedReply
 from serve_app.service import Service
-from synthrec.retrieval.live import Found
+from synthrec.live.index import Found
 from synthrec.retrieval.tokens import words
 
 if TYPE_CHECKING:

@@ -88,13 +88,15 @@ class Pipeline:
         return self._fingerprints[name]
 
     def manifest(self, name: str) -> dict[str, Any] | None:
-        """The stage's manifest, if it is published and up to date with the config."""
+        """The stage's manifest, if it is published, up to date with the config, and none of its files is gone."""
         folder = self.root / name
         if not folder.exists("manifest.json"):
             return None
         manifest: dict[str, Any] = folder.read_json("manifest.json")
-        current = manifest["fingerprint"] == self.fingerprint(name) and folder.exists(manifest["fingerprint"])
-        return manifest if current else None
+        if manifest["fingerprint"] != self.fingerprint(name):
+            return None
+        whole = {file["name"] for file in manifest["files"]} <= set(self.folder(name).files())
+        return manifest if whole else None
 
     def folder(self, name: str) -> Folder:
         folder = self.root / name / self.fingerprint(name)

@@ -13,6 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+# How well a product fits a query, and what that gains: exact, substitute, complement, irrelevant, as in the ESCI
+# challenge (Reddy et al. 2022).
+GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
+GRADES = tuple(GAINS)
+
 STRINGS = pa.map_(pa.string(), pa.string())
 
 CATALOGUE = pa.schema(

@@ -7,10 +7,10 @@ import math
 
 from synthrec.config import Config
 from synthrec.curation import STEPS, Aids
+from synthrec.schema import GRADES
 from synthrec.sources import documents, records
 from synthrec.sources.cleaning import clean
 from synthrec.storage import Folder
-from synthrec.tasks.relevance import GRADES
 
 LABELS = {"sentiment": ["positive", "negative"], "relevance": list(GRADES)}
 TITLES = {"k1": "Tarrow Cast Iron Skillet, 10.25 in", "k2": "Tarrow Red Kettle", "k3": "橡奔 狗狗防水雨衣 中号"}

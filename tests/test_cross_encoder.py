@@ -14,8 +14,9 @@ from tiny_models import bert
 from synthrec import recommenders
 from synthrec.errors import UserError
 from synthrec.recommenders.bi_encoder import BiEncoder
-from synthrec.recommenders.cross_encoder import GAINS, CrossEncoder, Objective
+from synthrec.recommenders.cross_encoder import CrossEncoder, Objective
 from synthrec.recommenders.losses import rank_net
+from synthrec.schema import GAINS
 from synthrec.training import loop
 from synthrec.training.distributed import gather
 
@@ -84,7 +85,7 @@ def test_its_score_is_the_expected_gain(learnt):
     with torch.inference_mode():
         chances = encoder(queries, products).softmax(-1).numpy()
     scores = encoder.scores(list(zip(queries, products, strict=True)))
-    np.testing.assert_allclose(scores, chances @ np.array(GAINS), atol=1e-5)
+    np.testing.assert_allclose(scores, chances @ np.array(list(GAINS.values())), atol=1e-5)
 
 
 def test_a_pair_scores_the_same_in_any_company(learnt):
@@ -103,7 +104,7 @@ def test_soft_labels_are_its_loss(base):
         logs = logits.log_softmax(-1).numpy()
         by_hand = -np.mean([(np.array(g) * row).sum() for g, row in zip(batch["grades"], logs, strict=True)])
         assert float(encoder.loss(batch)) == pytest.approx(by_hand, rel=1e-5)
-        gains = torch.tensor(batch["grades"]) @ torch.tensor(GAINS)
+        gains = torch.tensor(batch["grades"]) @ torch.tensor(list(GAINS.values()))
         pairs = rank_net(encoder.expected(logits).logit(), gains, torch.tensor([0, 0]))
         assert float(encoder.loss(batch, 2.0)) == pytest.approx(by_hand + 2 * float(pairs), rel=1e-4)
 

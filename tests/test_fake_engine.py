@@ -46,7 +46,7 @@ def seconds(work):
 def test_answers_take_their_time_and_all_callers_share_the_slots():
     one, two = fake(seconds=0.05), fake(seconds=0.05, parallel=2)
     assert seconds(lambda: one.generate(["x"] * 6, Sampling(), range(6))) >= 0.3
-    assert 0.3 <= seconds(lambda: two.choose(["x"] * 12, [("a", "b")] * 12)) < 0.55
+    assert 0.3 <= min(seconds(lambda: two.choose(["x"] * 12, [("a", "b")] * 12)) for _ in range(3)) < 0.55
     with ThreadPoolExecutor(2) as pool:
         both = seconds(lambda: list(pool.map(lambda _: one.generate(["x"] * 3, Sampling(), range(3)), range(2))))
     assert both >= 0.3

@@ -108,7 +108,7 @@ def test_each_search_of_a_batch_counts(api, held):
     assert api.post("/v1/search/batch", json=batch, headers=slow).status_code == 200
     refused = api.post("/v1/search", json={"query": "pan"}, headers=slow)
     assert refused.status_code == 429
-    assert int(refused.headers["retry-after"]) >= 8, "twenty are owed"
+    assert int(refused.headers["retry-after"]) >= 5, "twenty are owed, ten seconds' worth"
     assert api.post("/v1/search/batch", json=batch, headers={"x-api-key": held[0]["read"]}).status_code == 200
 
 

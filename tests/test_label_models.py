@@ -15,9 +15,9 @@ from synthrec.pipeline import Context
 from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.recommenders.cross_encoder import CrossEncoder
 from synthrec.retrieval.bm25 import BM25
+from synthrec.schema import GRADES
 from synthrec.stages import parts, train, train_labels
 from synthrec.storage import Folder
-from synthrec.tasks.relevance import GRADES
 
 COLOURS, THINGS = ("red", "blue", "green", "white"), ("kettle", "leash", "bowl")
 TEXTS = {f"p{i}{j}": f"{a} {b}" for i, a in enumerate(COLOURS) for j, b in enumerate(THINGS)}

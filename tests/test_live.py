@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from synthrec import schema
 from synthrec.bundle import Bundle
 from synthrec.config import Index
+from synthrec.live.index import LiveIndex
 from synthrec.retrieval.bm25 import BM25
 from synthrec.retrieval.filters import Filters
 from synthrec.retrieval.hybrid import Hybrid, convex
-from synthrec.retrieval.live import LiveIndex
 from synthrec.retrieval.postings import Statistics
 from synthrec.retrieval.ranking import rank
 from synthrec.retrieval.tokens import words
@@ -203,7 +203,7 @@ def test_a_new_snapshot_is_searched_by_the_same_scores(bundle):
 def test_a_snapshot_that_cannot_be_made_leaves_the_old_one_and_is_tried_again(bundle, monkeypatch, caplog):
     index = LiveIndex(bundle, Index(exact=100_000, delta=1))
     with monkeypatch.context() as patch:
-        patch.setattr("synthrec.retrieval.state.State.folded", lambda *_: 1 / 0)
+        patch.setattr("synthrec.live.state.State.folded", lambda *_: 1 / 0)
         index.apply([Change(1, "a", row(1) | {"product_id": "a"}), Change(2, "p3", None)], unit(1, 1))
         index.settle()
     assert "no new snapshot" in caplog.text

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from serve_app.brands import BrandIndex, BrandMeans, sold
 from serve_app.loaded import Loaded
 from synthrec.config import Index
+from synthrec.live.index import LiveIndex
 from synthrec.recommenders.brands import Brands
-from synthrec.retrieval.live import LiveIndex
 from synthrec.stores import Change, open
 
 BRANDS = [None, "", "Tarrow", "Ember", "Quill"]

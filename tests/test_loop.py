@@ -263,9 +263,12 @@ def test_settings_that_were_set_before_find_their_bundle_as_it_was(small_run, ca
     assert small_run.manifest("package")["figures"] == before["figures"]
 
 
-def test_a_damaged_publication_is_made_again(small_run, capfd):
+@pytest.mark.parametrize("lost", [".", "catalogue.parquet"])
+def test_a_damaged_publication_is_made_again(small_run, capfd, lost):
     folder = small_run.folder("package").local
-    shutil.rmtree(folder)
+    shutil.rmtree(folder) if lost == "." else (folder / lost).unlink()
     run_stages(small_run.config)
-    assert "package is up to date" not in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "evaluate is up to date" in told
+    assert "package is up to date" not in told
     assert bundle.check(folder)["products"] == 26

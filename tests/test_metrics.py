@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import accuracy_score, ndcg_score, precision_recall_fscore_support, roc_auc_score
 
 from synthrec.evaluation import classification, metrics
-from synthrec.evaluation.judgments import GAINS
+from synthrec.schema import GAINS
 
 MEASURES = {"ndcg": metrics.ndcg, "recall": metrics.recall, "mrr": metrics.mrr}
 

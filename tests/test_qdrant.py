@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from synthrec.config import Index
 from synthrec.errors import UserError
+from synthrec.live.index import LiveIndex
 from synthrec.retrieval.filters import Filters
-from synthrec.retrieval.live import LiveIndex
 from synthrec.retrieval.vectors import FEW, Away, Exact
 from synthrec.stores import Change
 

@@ -149,7 +149,7 @@ def test_another_replica_follows(api, root, held, tmp_path, shop):
         start = time.monotonic()
         shop.upsert([{"product_id": "NEW9", "title": "Zorblax quantum whisk"}])
         while second.search("zorblax whisk", k=1).hits[0].product_id != "NEW9":
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < 20  # how soon it is: benchmarks.serving
             time.sleep(0.02)
         shop.swap("two")
         start = time.monotonic()

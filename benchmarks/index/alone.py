@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from synthrec import bundle, console
 from synthrec.config import Index
+from synthrec.live.index import LiveIndex
 from synthrec.retrieval import postings
 from synthrec.retrieval.bm25 import BM25
-from synthrec.retrieval.live import LiveIndex
 from synthrec.retrieval.postings import Matrix
 from synthrec.retrieval.tokens import words
 from synthrec.retrieval.vectors import Coded, Exact, top

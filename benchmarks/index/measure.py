@@ -17,8 +17,8 @@ from benchmarks.index.alone import CLOSE, SETTINGS, Floats, K, Search, speed
 from synthrec import bundle
 from synthrec.bundle import Bundle
 from synthrec.compression.encoder import Encoder, load
+from synthrec.live.index import LiveIndex
 from synthrec.retrieval.filters import Filters
-from synthrec.retrieval.live import LiveIndex
 from synthrec.retrieval.vectors import top
 from synthrec.sources.documents import product_row
 from synthrec.sources.records import Product

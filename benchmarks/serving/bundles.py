@@ -12,9 +12,9 @@ from synthrec import bundle, console, schema
 from synthrec.compression.encoder import load
 from synthrec.compression.export import export
 from synthrec.config import Serve
+from synthrec.live.index import LiveIndex
 from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.retrieval.bm25 import BM25
-from synthrec.retrieval.live import LiveIndex
 
 
 def made(data: Path, count: int, work: Path) -> Path:

@@ -203,15 +203,6 @@ def nll(probs: Probabilities, gold: Places) -> float:
     return float(_losses(probs, gold).mean())
 
 
-def ece(probs: Probabilities, gold: Places, bins: int = 15) -> float:
-    """Expected calibration error (Naeini et al. 2015): of the best label's probability, in bins of equal width."""
-    top = probs.max(axis=1)
-    right = probs.argmax(axis=1) == gold
-    place = np.minimum((top * bins).astype(int), bins - 1)
-    gap = np.bincount(place, weights=right - top, minlength=bins)
-    return float(np.abs(gap).sum() / len(gold))
-
-
 def _logs(probs: Probabilities) -> Probabilities:
     return np.log(np.clip(probs, TINY, 1.0))
 

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from synthrec.curation.gold import ece
-
 
 def scores(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float | dict[str, dict[str, float]]]:
     """Per class and macro precision, recall and F1, accuracy and support. A class never predicted has precision 0."""
@@ -35,6 +33,20 @@ def auc(gold: Sequence[bool], score: Sequence[float]) -> float:
     if not n or not m:
         return float("nan")
     return float((rankdata(score)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def ece(probs: NDArray[np.float64], gold: NDArray[np.int64], bins: int = 15) -> float:
+    """Expected calibration error (Naeini et al. 2015): of the best label's probability, in bins of equal width.
+
+    Args:
+        probs: (rows, labels).
+        gold: (rows,) the number of each row's right label.
+    """
+    top = probs.max(axis=1)
+    right = probs.argmax(axis=1) == gold
+    place = np.minimum((top * bins).astype(int), bins - 1)
+    gap = np.bincount(place, weights=right - top, minlength=bins)
+    return float(np.abs(gap).sum() / len(gold))
 
 
 def of_probabilities(gold: Sequence[str | None], probs: NDArray[np.floating], labels: Sequence[str]) -> dict[str, Any]:

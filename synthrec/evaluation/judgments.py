@@ -17,8 +17,6 @@ from synthrec.errors import UserError
 from synthrec.sources.cleaning import language, left
 from synthrec.storage import filesystem
 
-# Gains of the ESCI challenge (Reddy et al. 2022).
-GAINS = {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
 FORM = 'write rows as {"query": "...", "language": "en", "E": [ids], "S": [], "C": [], "I": []}'
 RELEVANT = 1.0  # recall and MRR count Exact alone
 
@@ -53,7 +51,7 @@ def load_graded(path: str) -> list[Query]:
 def _graded(path: str, number: int, line: str) -> Query:
     try:
         row = json.loads(line)
-        judged = [(product, gain) for grade, gain in GAINS.items() for product in _ids(row.get(grade, []))]
+        judged = [(product, gain) for grade, gain in schema.GAINS.items() for product in _ids(row.get(grade, []))]
         gains = dict(judged)
         if twice := [product for product, count in Counter(product for product, _ in judged).items() if count > 1]:
             raise ValueError(f"{twice[0]} is judged twice")

@@ -22,16 +22,17 @@ from synthrec.errors import UserError
 from synthrec.recommenders.base import Batch, Gather
 from synthrec.recommenders.dropout import lighten
 from synthrec.recommenders.losses import rank_net
-from synthrec.tasks.relevance import GRADES
+from synthrec.schema import GAINS, GRADES
 
-GAINS = (1.0, 0.1, 0.01, 0.0)  # of the grades, as the ESCI challenge has them (Reddy et al. 2022)
 SETTINGS = "cross_encoder.json"
 
 
 class CrossEncoder(nn.Module):
     """A transformer with a head of one logit a grade."""
 
-    def __init__(self, backbone: Any, tokenizer: Any, longest: int = 128, gains: Sequence[float] = GAINS) -> None:
+    def __init__(
+        self, backbone: Any, tokenizer: Any, longest: int = 128, gains: Sequence[float] = tuple(GAINS.values())
+    ) -> None:
         super().__init__()
         self.backbone, self.tokenizer = backbone, tokenizer
         self.longest = min(longest, tokenizer.model_max_length)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,10 @@ from synthrec.retrieval.bm25 import BM25
 from synthrec.sources import readers
 from synthrec.sources.cleaning import LANGUAGES
 
+if TYPE_CHECKING:
+    from synthrec.recommenders.bi_encoder import BiEncoder
+
+ENCODERS = ("zero-shot", "fine-tuned")
 MEASURES: dict[str, Callable[[Ranked], metrics.Values]] = {
     "ndcg@10": lambda r: metrics.ndcg(r.ranking, r.gains, 10),
     "recall@10": lambda r: metrics.recall(r.ranking, r.gains, 10, judgments.RELEVANT),
@@ -86,27 +91,32 @@ def queries(whole: Config, catalogue: pa.Table) -> tuple[list[Query], list[Query
     return tune, test, left_out
 
 
-def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: list[Query]) -> dict[str, Any]:
+@contextmanager
+def encoder(context: Context, name: str) -> Iterator[BiEncoder]:
+    """One of ENCODERS: as it comes, or as it was trained."""
     from synthrec.recommenders.bi_encoder import BiEncoder
 
+    config = context.config.train
+    if name == "zero-shot":
+        yield BiEncoder.load(config.encoder, config.max_query_tokens, config.max_product_tokens)
+        return
+    with (context.inputs["train"] / "model").fetched() as folder:
+        yield BiEncoder.load(str(folder))
+
+
+def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: list[Query]) -> dict[str, Any]:
     ids, texts = catalogue["product_id"].to_pylist(), catalogue["text"].to_pylist()
     place = {product_id: i for i, product_id in enumerate(ids)}
     asked = [query.text for query in tune + test]
     once = list(dict.fromkeys(asked))  # next-item queries repeat: many shoppers bought the same product last
     row_of = {text: row for row, text in enumerate(once)}
-    with (
-        (context.inputs["train"] / "model").fetched() as trained,
-        console.meter("encode", 2 * (len(texts) + len(once)), "texts") as meter,
-    ):
-        vectors = {}
-        for name, where in (("zero-shot", context.config.train.encoder), ("fine-tuned", str(trained))):
-            config = context.config.train
-            encoder = BiEncoder.load(where, config.max_query_tokens, config.max_product_tokens)
-            products = encoder.encode(texts, tick=meter.advance)
-            found = encoder.encode(once, query=True, tick=meter.advance)
+    vectors = {}
+    with console.meter("encode", len(ENCODERS) * (len(texts) + len(once)), "texts") as meter:
+        for name in ENCODERS:
+            with encoder(context, name) as one:
+                products = one.encode(texts, tick=meter.advance)
+                found = one.encode(once, query=True, tick=meter.advance)
             vectors[name] = (products, found[[row_of[text] for text in asked]])
-    with context.out.writing("vectors.npy") as file:
-        np.lib.format.write_array(file, vectors["fine-tuned"][0], allow_pickle=False)
     bm25 = systems.tune_bm25(texts, tune, place)
     index = BM25.build(texts, **bm25)
     split = len(tune)
@@ -123,9 +133,12 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
         mixed = [systems.fused(one, other, weights[fusion], part)
                  for one, other, part in zip(lexical, semantic, (tune, test), strict=True)]  # fmt: skip
         ranked[fusion] = _both(tune, test, place, mixed)
+    winner = _winner(ranked, weights)
+    with context.out.writing("vectors.npy") as file:
+        np.lib.format.write_array(file, vectors[winner["encoder"]][0], allow_pickle=False)
     return {
         "bm25": bm25,
-        "winner": _winner(ranked, weights),
+        "winner": winner,
         "weights": weights,
         "test": _measure(context, {name: found for name, (_, found) in ranked.items()}) if test else None,
     }
@@ -136,14 +149,13 @@ def _both(tune: list[Query], test: list[Query], place: dict[str, int], score: li
 
 
 def _winner(ranked: dict[str, tuple[Ranked, Ranked]], weights: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """The deployable system that did best on the queries to tune on: the test stays unseen until the choice is made.
-
-    Serving holds the fine-tuned encoder, so a zero-shot system is a baseline and not a candidate.
-    """
-    candidates = ["BM25", "fine-tuned encoder", "BM25 + fine-tuned"]
-    marks = {name: metrics.mean(ranked[name][0].ndcg())[0] for name in candidates}
+    """The system that did best on the queries to tune on, of equals the simplest: the test stays unseen until the
+    choice is made. Whatever wins, an encoder is packaged, which knows what is similar: the trained one, unless the one
+    as it comes has won."""
+    marks = {name: metrics.mean(tuned.ndcg())[0] for name, (tuned, _) in ranked.items()}
     best = "BM25 + fine-tuned" if any(np.isnan(m) for m in marks.values()) else max(marks, key=marks.__getitem__)
-    return {"system": best, "weights": weights[best], "tune_ndcg@10": marks}
+    chosen = "zero-shot" if "zero-shot" in best else "fine-tuned"
+    return {"system": best, "encoder": chosen, "weights": weights[best], "tune_ndcg@10": marks}
 
 
 def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
@@ -246,4 +258,4 @@ def _cell(value: dict[str, float], interval: bool) -> str:
 
 
 NEEDS = ("prepare", "synthesize", "curate", "train")
-STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run, version=4)
+STAGE = Stage("evaluate", "measures every system against real judgments", NEEDS, settings, run, version=5)

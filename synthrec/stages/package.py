@@ -62,7 +62,7 @@ def _package(context: Context, folder: Path) -> dict[str, Any]:
     texts = catalogue["text"].to_pylist()
     index = BM25.build(texts, **tuned["bm25"])
     shutil.rmtree(folder / "model", ignore_errors=True)
-    encoder, judged = _encoder(context, catalogue, index, winner["weights"], folder / "model")
+    encoder, judged = _encoder(context, catalogue, index, winner, folder / "model")
     recommender = _recommender(context, folder)
     answers = parts.write(context, catalogue, judged.vectors, folder)
     measured = tuned["test"]["systems"][winner["system"]] if tuned["test"] else {}
@@ -92,29 +92,28 @@ def _package(context: Context, folder: Path) -> dict[str, Any]:
 
 
 def _encoder(
-    context: Context, catalogue: pa.Table, index: BM25, weights: dict[str, float], model: Path
+    context: Context, catalogue: pa.Table, index: BM25, winner: dict[str, Any], model: Path
 ) -> tuple[dict[str, Any], Judged]:
     """Write the encoder that serves into `model`; which it is and what it costs, and the system judged with it."""
     config = context.config.package
     tune, test, _ = evaluate.queries(context.config, catalogue)
     place = {product: i for i, product in enumerate(catalogue["product_id"].to_pylist())}
-    judge = Judge(catalogue["text"].to_pylist(), place, index, weights, tune, test)
+    judge = Judge(catalogue["text"].to_pylist(), place, index, winner["weights"], tune, test)
     vectors = np.load(io.BytesIO(context.inputs["evaluate"].read_bytes("vectors.npy")), allow_pickle=False)
-    with (context.inputs["train"] / "model").fetched() as folder:
-        trained = BiEncoder.load(str(folder))
-        plain = judge.judge(trained, vectors)
+    with evaluate.encoder(context, winner["encoder"]) as whole:
+        plain = judge.judge(whole, vectors)
         kept, judged = "float32", plain
         told: dict[str, Any] = {"asked": config.encoder, "ndcg@10": {"float32": plain.ndcg}}
         if config.encoder != "float32":
             kind = "int8" if config.encoder == "auto" else config.encoder
             asked = {clean(query.text) for query in (*tune, *test)}
-            small = judge.judge(_compressed(context, trained, judge.texts, asked, kind, model))
+            small = judge.judge(_compressed(context, whole, judge.texts, asked, kind, model))
             told["ndcg@10"][kind] = small.ndcg
             if _worth(config, kind, plain, small):
                 kept, judged = kind, small
         if kept == "float32":
             shutil.rmtree(model, ignore_errors=True)
-            shutil.copytree(folder, model, ignore=shutil.ignore_patterns(".*"))
+            whole.save(model)
     # JSON knows no NaN: without judgments there is no figure.
     told["ndcg@10"] = {
         kind: {part: None if np.isnan(value) else value for part, value in figures.items()}
@@ -124,16 +123,16 @@ def _encoder(
 
 
 def _compressed(
-    context: Context, trained: BiEncoder, texts: list[str], judged: set[str], kind: str, model: Path
+    context: Context, whole: BiEncoder, texts: list[str], judged: set[str], kind: str, model: Path
 ) -> Encoder:
     if kind == "static":
         from synthrec.compression.distil import distil
 
-        distil(trained, _queries(context, judged), texts).save(model)
+        distil(whole, _queries(context, judged), texts).save(model)
     else:
         from synthrec.compression.export import export
 
-        export(trained, model)
+        export(whole, model)
     return load(model)
 
 
@@ -189,4 +188,4 @@ def stage(config: Config) -> Stage:
     trained = [f"train_{name}" for name in (*config.train.models, *config.recommend.models)]
     judged = ["evaluate_next"] if config.recommend.models else []
     needs = ("prepare", "synthesize", "curate", "train", "evaluate", *trained, *judged)
-    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=5, sealed=False)
+    return Stage("package", "builds the bundle that serve loads", needs, settings, run, version=6, sealed=False)

@@ -21,7 +21,6 @@ from synthrec.evaluation import classification
 from synthrec.pipeline import Context, Stage
 from synthrec.stages import fitting
 from synthrec.stages.train import starting_encoder
-from synthrec.tasks.relevance import GRADES
 
 SOFT = pa.list_(pa.float32())
 GRADED = pa.schema(
@@ -80,7 +79,7 @@ def graded(labels: Rows, texts: dict[str, str]) -> pa.Table:
             products, grades = found.setdefault(row["text"], ([], []))
             products.append(texts[row["product_id"]])
             chances = dict(zip(row["labels"], row["scores"], strict=True))
-            grades.append([chances[grade] for grade in GRADES])
+            grades.append([chances[grade] for grade in schema.GRADES])
     rows = [{"query": query, "products": some, "grades": grades} for query, (some, grades) in found.items()]
     return pa.Table.from_pylist(rows, schema=GRADED)
 

@@ -18,7 +18,6 @@ WORDS = {
     "en": {"E": "exact", "S": "similar", "C": "accessory", "I": "unrelated"},
     "zh": {"E": "符合", "S": "相近", "C": "配套", "I": "无关"},
 }
-GRADES = tuple(WORDS["en"])
 
 
 class Relevance(Task):

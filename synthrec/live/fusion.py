@@ -16,7 +16,7 @@ from synthrec.retrieval.hybrid import convex
 from synthrec.retrieval.vectors import Floats, Positions, top
 
 if TYPE_CHECKING:
-    from synthrec.retrieval.state import State
+    from synthrec.live.state import State
 
 DEPTH = 100  # of each ranking, at least
 MOST = 4000  # that are scored because their words could still reach the place asked for; the best by words, if more

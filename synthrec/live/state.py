@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthrec.bundle import Bundle
+from synthrec.live.snapshot import Delta, Row, Snapshot
 from synthrec.retrieval import postings
 from synthrec.retrieval.filters import Filters
 from synthrec.retrieval.postings import Statistics
-from synthrec.retrieval.snapshot import Delta, Row, Snapshot
 from synthrec.retrieval.tokens import words
 from synthrec.retrieval.vectors import Floats, Maker, top
 from synthrec.stores.base import Change

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from synthrec.bundle import Bundle
 from synthrec.config import Index
+from synthrec.live.fusion import fused
+from synthrec.live.snapshot import Row
+from synthrec.live.state import State
 from synthrec.retrieval.filters import Filters
-from synthrec.retrieval.fusion import fused
 from synthrec.retrieval.ranking import diverse
-from synthrec.retrieval.snapshot import Row
-from synthrec.retrieval.state import State
 from synthrec.retrieval.tokens import words
 from synthrec.retrieval.vectors import Floats, Here, Maker, top
 from synthrec.sources.cleaning import clean
