@@ -139,8 +139,13 @@ def load(folder: Path, settings: Serve, pool: Executor, remote: Encode | None = 
 
 
 def _recommender(opened: Bundle) -> Ready | None:
-    folder = opened.path / "recommender"
-    return ready.load(opened.manifest["recommender"]["system"], folder) if folder.is_dir() else None
+    folder, products = opened.path / "recommender", opened.catalogue.num_rows
+    if not folder.is_dir():
+        return None
+    made = ready.load(opened.manifest["recommender"]["system"], folder)
+    if made.products != products:
+        raise UserError(f"{folder} knows {made.products} products, the catalogue has {products}", "package it again")
+    return made
 
 
 def _check_floor(manifest: dict[str, Any], floor: float | None) -> None:

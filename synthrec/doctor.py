@@ -53,10 +53,12 @@ def _engines(free: float) -> list[str]:
     ready = "ready" if models.installed("xllamacpp") else "missing: pip install 'synthrec[llamacpp]'"
     client = "ready" if models.installed("openai") else "missing: pip install 'synthrec[openai]'"
     tight = "" if free > 2 else "; less than 2 GiB of memory is free, the embedded model may not fit"
+    served = "ready" if models.installed("vllm") else "missing: pip install 'synthrec[vllm]'"
     gpu = "this GPU" if torch.cuda.is_available() else "the CPU: fine for small models, slow from 1B parameters on"
     return [
         f"engine llamacpp: {ready}. Needs a GGUF file; the embedded one takes about 1 GiB{tight}.",
         f"engine transformers: ready. Needs a causal model (folder or hub name), about 2 bytes a parameter in "
         f"bfloat16, 4 in float32; would run on {gpu}.",
+        f"engine vllm: {served}. Needs GPUs, or its CPU build in an environment of its own (make vllm).",
         f"engine openai: {client}. Needs a server that speaks OpenAI's API (synthesize.engine.server.url).",
     ]

@@ -16,7 +16,9 @@ from synthrec import bundle, recommenders, schema
 from synthrec.cli import run_stages
 from synthrec.config import load
 from synthrec.errors import UserError
+from synthrec.recommenders import ready
 from synthrec.recommenders.base import Cases
+from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.reports import run_report
 
 STAGES = (
@@ -157,7 +159,7 @@ def test_the_bundle_is_whole_and_says_what_it_came_from(small_run):
     assert opened.manifest["lineage"] == {one: small_run.fingerprint(one) for one in STAGES[:-1]}
     best = small_run.manifest("evaluate_next")["figures"]["winner"]
     assert opened.manifest["recommender"]["system"] == best
-    assert (opened.path / "recommender").is_dir() == (best in ("sequential", "graph"))
+    assert (opened.path / "recommender").is_dir() == (best != "text likeness")
     assert opened.catalogue.num_rows == 26
     assert set(opened.manifest["parts"]) == {"replies", "brands", "queries"}
     assert opened.classifier is None
@@ -261,6 +263,26 @@ def test_settings_that_were_set_before_find_their_bundle_as_it_was(small_run, ca
         p: (s.st_ino, s.st_mtime_ns) for p, s in files.items()
     }
     assert small_run.manifest("package")["figures"] == before["figures"]
+
+
+def test_what_training_harmed_is_not_served(small_run, small_shop, tmp_path):
+    shutil.copytree(small_run.root.local, tmp_path / "run")
+    harm = ["train.learning_rate=0.05", "train.epochs=1", "recommend.graph.width=1", "recommend.graph.epochs=1"]
+    less = ["train.models=[]", "recommend.models=[graph]", "package.encoder=float32"]
+    again = run_stages(load(small_shop, [f"run_dir={tmp_path / 'run'}", *harm, *less]))
+    winner = again.manifest("evaluate")["figures"]["winner"]
+    marks = winner["tune_ndcg@10"]
+    assert marks["fine-tuned encoder"] < marks["zero-shot encoder"]
+    assert winner["system"] in ("BM25", "zero-shot encoder", "BM25 + zero-shot")
+    assert marks[winner["system"]] == max(marks.values())
+    opened = bundle.load(again.folder("package").local)
+    assert opened.manifest["system"] == winner["system"]
+    own = BiEncoder.load("embedded").encode(opened.catalogue["text"].to_pylist())
+    np.testing.assert_allclose(opened.hybrid.vectors, own, atol=1e-5)
+    assert opened.manifest["recommender"]["system"] == "ItemKNN"
+    served = ready.load("ItemKNN", opened.path / "recommender")
+    assert served.products == 26
+    assert np.isfinite(served.scores(np.arange(26))).any()
 
 
 @pytest.mark.parametrize("lost", [".", "catalogue.parquet"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from synthrec.evaluation.baselines import ItemKNN
 from synthrec.recommenders import ready
 from synthrec.recommenders.base import Cases
 from synthrec.recommenders.graph import LightGCN
@@ -34,6 +35,21 @@ def test_they_score_as_the_model_does(name, model, tmp_path):
     np.testing.assert_array_equal(ready.load(name, tmp_path).scores(HISTORY), found)
     assert np.isneginf(found).tolist() == (~KNOWN).tolist()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_neighbours_score_as_evaluation_did_and_know_no_cold_item(tmp_path):
+    dice = np.random.default_rng(0)
+    taken = [dice.choice(10, 3, replace=False) for _ in range(30)]
+    model = ItemKNN(taken, 12)
+    (tmp_path / ready.NEIGHBOURS).write_bytes(ready.Neighbours(model.likeness).stored())
+    served = ready.load(ready.ITEM_KNN, tmp_path)
+    history = np.array([3, 1, 11, 3])  # one of them twice, and one that nobody took
+    found = served.scores(history)
+    expected = model.scores(Cases(np.array([0]), [history], [history[:1]]))[0]
+    np.testing.assert_allclose(found[:10], expected[:10], rtol=1e-6)
+    assert np.isneginf(found[10:]).all()
+    assert served.scores(np.array([11])) is None
+    assert served.scores(np.zeros(0, np.int64)) is None
 
 
 @pytest.mark.parametrize(("name", "model"), [("graph", graph()), ("sequential", sequential())])

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +21,8 @@ from serve_app.rollout import NOTE, Plan, bucket
 from synthrec import stores
 from synthrec.cli import app
 from synthrec.client import ApiError, Client
+from synthrec.evaluation.baselines import ItemKNN
+from synthrec.recommenders import ready
 from synthrec.recommenders.bi_encoder import BiEncoder
 from tests import little_bundle
 
@@ -29,7 +32,8 @@ KEYS = {"all": ["read", "write", "admin"]}
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, one_thread):
-    """Four versions: the second lacks half of the products, one is damaged, one was judged badly."""
+    """Five versions: the second lacks half of the products, one is damaged, one was judged badly, one recommends
+    among other products than it has."""
     folder, encoder = tmp_path_factory.mktemp("rollout"), BiEncoder.load("embedded")
     little_bundle.make(folder / "one", encoder, whole=False)
     little_bundle.make(folder / "two", encoder, little_bundle.products("KIT0"), whole=False)
@@ -38,6 +42,10 @@ def root(tmp_path_factory, one_thread):
     shutil.copytree(folder / "two", folder / "poor")
     told = json.loads((folder / "poor" / "manifest.json").read_text()) | {"metrics": {"ndcg@10": {"mean": 0.1}}}
     (folder / "poor" / "manifest.json").write_text(json.dumps(told))
+    (folder / "odd" / "recommender").mkdir(parents=True)
+    few = ready.Neighbours(ItemKNN([np.arange(3)] * 9, 5).likeness)
+    (folder / "odd" / "recommender" / ready.NEIGHBOURS).write_bytes(few.stored())
+    little_bundle.make(folder / "odd", encoder, whole=False, recommender={"system": ready.ITEM_KNN})
     return folder
 
 
@@ -87,7 +95,8 @@ def test_a_swap_under_load_fails_no_request_and_a_rollback_neither(shop):
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [("torn", "changed"), ("poor", "serve.floor is 0.5"), ("nowhere", "no bundle")]
+    ("version", "words"),
+    [("torn", "changed"), ("poor", "serve.floor is 0.5"), ("nowhere", "no bundle"), ("odd", "knows 5 products")],
 )
 def test_a_version_that_is_no_good_changes_nothing(shop, version, words):
     with pytest.raises(ApiError, match=words) as refused:

@@ -6,20 +6,35 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import numpy as tensors
 from safetensors.torch import load_file, save_file
+from scipy import sparse
 from torch import Tensor
 
 from synthrec.recommenders.base import Items
 
 Vector = NDArray[np.float32]
 GRAPH = "graph.safetensors"
+ITEM_KNN, NEIGHBOURS = "ItemKNN", "neighbours.safetensors"
+
+
+class Ready(Protocol):
+    """A recommender in the endpoint."""
+
+    @property
+    def products(self) -> int:
+        """How many it was made of."""
+
+    def scores(self, history: Items) -> Vector | None:
+        """(items,), -inf for what cannot be scored; None where the history, oldest first, tells nothing."""
 
 
 @dataclass(frozen=True)
-class Ready:
+class Products:
     """Scores are dot products.
 
     Attributes:
@@ -32,29 +47,71 @@ class Ready:
     scorable: NDArray[np.bool_]
     shopper: Callable[[Items], Vector]
 
+    @property
+    def products(self) -> int:
+        return len(self.items)
+
     def scores(self, history: Items) -> Vector | None:
-        """(items,), -inf for what cannot be scored; None where the history tells nothing."""
         vector = self.shopper(history)
         return np.where(self.scorable, self.items @ vector, -np.inf) if vector.any() else None
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Scores are sums of what the products taken say of others: ItemKNN.
+
+    Attributes:
+        likeness: (items, items), few a row. An item without any was never taken with another: nothing is known of it.
+    """
+
+    likeness: sparse.csr_array
+
+    @property
+    def products(self) -> int:
+        return int(self.likeness.shape[0])
+
+    def scores(self, history: Items) -> Vector | None:
+        starts = self.likeness.indptr
+        known = np.diff(starts) > 0
+        taken = np.unique(history)
+        if not len(taken := taken[known[taken]]):
+            return None
+        scores = np.where(known, np.float32(0), np.float32(-np.inf))
+        for item in taken:
+            row = slice(starts[item], starts[item + 1])
+            scores[self.likeness.indices[row]] += self.likeness.data[row]
+        return scores
+
+    def stored(self) -> bytes:
+        """As a file of NEIGHBOURS."""
+        matrix = self.likeness
+        parts = {"starts": matrix.indptr, "items": matrix.indices, "likeness": matrix.data.astype(np.float32)}
+        return tensors.save(parts)
+
+
 def load(name: str, folder: Path) -> Ready:
-    """The recommender that a bundle holds: `sequential` or `graph`."""
+    """The recommender that a bundle holds: `sequential`, `graph` or ITEM_KNN."""
+    if name == ITEM_KNN:
+        found = tensors.load_file(folder / NEIGHBOURS)
+        size = len(found["starts"]) - 1
+        likeness = sparse.csr_array((found["likeness"], found["items"], found["starts"]), (size, size))
+        likeness.check_format()
+        return Neighbours(likeness)
     if name == "sequential":
         from synthrec.recommenders.sequential import Sequential
 
         model = Sequential.load(folder)
         known = model.catalogue.knowable().cpu().numpy()
-        return Ready(model.vectors(), known, lambda history: model.encode([history])[0])
-    tensors = load_file(folder / GRAPH) if (folder / GRAPH).is_file() else _graph(folder)  # bundles of old: the graph
-    items, shares, scorable = (tensors[part].cpu().numpy() for part in ("items", "shares", "scorable"))
+        return Products(model.vectors(), known, lambda history: model.encode([history])[0])
+    graph = load_file(folder / GRAPH) if (folder / GRAPH).is_file() else _graph(folder)  # bundles of old: the graph
+    items, shares, scorable = (graph[part].cpu().numpy() for part in ("items", "shares", "scorable"))
 
     def shopper(history: Items) -> Vector:
         taken = np.unique(history)
         taken = taken[scorable[taken]]
         return shares[taken].sum(0) / np.float32(max(1, len(taken)) ** 0.5)  # type: ignore[no-any-return]
 
-    return Ready(items, scorable, shopper)
+    return Products(items, scorable, shopper)
 
 
 def pack(name: str, model: Path, folder: Path) -> None:

@@ -150,11 +150,12 @@ def _both(tune: list[Query], test: list[Query], place: dict[str, int], score: li
 
 def _winner(ranked: dict[str, tuple[Ranked, Ranked]], weights: dict[str, dict[str, float]]) -> dict[str, Any]:
     """The system that did best on the queries to tune on, of equals the simplest: the test stays unseen until the
-    choice is made. Whatever wins, an encoder is packaged, which knows what is similar: the trained one, unless the one
-    as it comes has won."""
+    choice is made. An encoder is packaged whatever wins, since it knows what is similar: where words alone win, the one
+    that did better alone."""
     marks = {name: metrics.mean(tuned.ndcg())[0] for name, (tuned, _) in ranked.items()}
     best = "BM25 + fine-tuned" if any(np.isnan(m) for m in marks.values()) else max(marks, key=marks.__getitem__)
-    chosen = "zero-shot" if "zero-shot" in best else "fine-tuned"
+    alone = max(ENCODERS, key=lambda name: marks[f"{name} encoder"])
+    chosen = next((name for name in ENCODERS if name in best), alone)
     return {"system": best, "encoder": chosen, "weights": weights[best], "tune_ndcg@10": marks}
 
 

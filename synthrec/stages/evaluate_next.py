@@ -17,12 +17,13 @@ from synthrec.evaluation.recommendation import Judged
 from synthrec.evaluation.significance import bootstrap_mean, compare
 from synthrec.pipeline import Context, Stage
 from synthrec.recommenders.base import Scorer
+from synthrec.recommenders.ready import ITEM_KNN, NEIGHBOURS, Neighbours
 from synthrec.stages import next_items
 from synthrec.stages.next_items import Shop
 
 MEASURES = ("ndcg@10", "recall@10", "hr@10", "mrr@10")
 EASE_LIMIT = 20_000  # products: it holds products x products weights
-TEXT, COOCCURRENCE = "text likeness", "ItemKNN"
+TEXT = "text likeness"
 
 
 def settings(config: Config) -> Any:
@@ -43,9 +44,14 @@ def run(context: Context) -> dict[str, Any]:
     cold = recommendation.cold(shop.split.test, shop.split.train, len(shop.products))
     result = _measure(context, judged["test"], cold)
     marks = {name: float(one.by_case["ndcg@10"].mean()) for name, one in judged["validation"].items()}
-    # Served are what was trained and what needs no more than products' vectors; the test has no say in the choice.
+    # Served can be what was trained, what needs no more than products' vectors, and what a small file holds; the test
+    # has no say in the choice.
     result["validation_ndcg@10"] = marks
-    result["winner"] = max((*config.models, TEXT), key=marks.__getitem__)
+    result["winner"] = max((*config.models, TEXT, ITEM_KNN), key=marks.__getitem__)
+    if result["winner"] == ITEM_KNN:
+        together = ItemKNN(shop.split.train, len(shop.products))
+        with context.out.writing(NEIGHBOURS) as file:
+            file.write(Neighbours(together.likeness).stored())
     result["comparisons"] = _compare(context, judged["test"], marks)
     context.out.write_json("metrics.json", result)
     _print(result)
@@ -57,10 +63,10 @@ def _systems(context: Context, shop: Shop) -> dict[str, Scorer]:
     train, items = shop.split.train, len(shop.products)
     likeness, together = Likeness(next_items.vectors(context, shop.texts), last=3), ItemKNN(train, items)
     popularity = Popularity(train, items)
-    systems: dict[str, Scorer] = {"popularity": popularity, COOCCURRENCE: together}
+    systems: dict[str, Scorer] = {"popularity": popularity, ITEM_KNN: together}
     if items <= EASE_LIMIT:
         systems["EASE"] = EASE(train, items)
-    systems |= {TEXT: likeness, f"{COOCCURRENCE} + text": Fusion([(together, 1.0), (likeness, 1.0)])}
+    systems |= {TEXT: likeness, f"{ITEM_KNN} + text": Fusion([(together, 1.0), (likeness, 1.0)])}
     systems |= {name: _trained(context, name) for name in context.config.recommend.models}
     return {name: Welcoming(system, popularity) for name, system in systems.items()}
 
@@ -118,4 +124,4 @@ def _print(result: dict[str, Any]) -> None:
 
 def stage(models: tuple[str, ...]) -> Stage:
     needs = ("prepare", "curate", "train", *(f"train_{name}" for name in models))
-    return Stage("evaluate_next", "measures recommenders on what shoppers took next", needs, settings, run, version=2)
+    return Stage("evaluate_next", "measures recommenders on what shoppers took next", needs, settings, run, version=3)

@@ -169,7 +169,7 @@ def _worth(config: Package, kind: str, plain: Judged, small: Judged) -> bool:
 def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
     """Put the recommender that evaluation chose into the bundle; None where the config trains none.
 
-    The text likeness needs no more than the products' vectors, which are there.
+    The text likeness needs no more than the products' vectors, which are there; ItemKNN is a file of the evaluation's.
     """
     shutil.rmtree(folder / "recommender", ignore_errors=True)
     if not context.config.recommend.models:
@@ -179,6 +179,10 @@ def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
     if winner in context.config.recommend.models:
         with (context.inputs[f"train_{winner}"] / "model").fetched() as model:
             ready.pack(winner, model, folder / "recommender")
+    elif winner == ready.ITEM_KNN:
+        (folder / "recommender").mkdir()
+        stored = context.inputs["evaluate_next"].read_bytes(ready.NEIGHBOURS)
+        (folder / "recommender" / ready.NEIGHBOURS).write_bytes(stored)
     learnt_from = {"filter_viewed": judged["filter_viewed"], "events": list(context.config.recommend.events)}
     return {"system": winner, "metrics": judged["systems"][winner], **learnt_from}
 
