@@ -265,6 +265,7 @@ def test_settings_that_were_set_before_find_their_bundle_as_it_was(small_run, ca
     assert small_run.manifest("package")["figures"] == before["figures"]
 
 
+@pytest.mark.slow
 def test_what_training_harmed_is_not_served(small_run, small_shop, tmp_path):
     shutil.copytree(small_run.root.local, tmp_path / "run")
     harm = ["train.learning_rate=0.05", "train.epochs=1", "recommend.graph.width=1", "recommend.graph.epochs=1"]
