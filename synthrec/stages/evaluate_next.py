@@ -48,17 +48,16 @@ def run(context: Context) -> dict[str, Any]:
     # has no say in the choice.
     result["validation_ndcg@10"] = marks
     result["winner"] = max((*config.models, TEXT, ITEM_KNN), key=marks.__getitem__)
-    if result["winner"] == ITEM_KNN:
-        together = ItemKNN(shop.split.train, len(shop.products))
+    if isinstance(won := systems[result["winner"]].scorer, ItemKNN):
         with context.out.writing(NEIGHBOURS) as file:
-            file.write(Neighbours(together.likeness).stored())
+            file.write(Neighbours(won.likeness).stored())
     result["comparisons"] = _compare(context, judged["test"], marks)
     context.out.write_json("metrics.json", result)
     _print(result)
     return {key: result[key] for key in ("systems", "winner", "cases", "cold_cases", "filter_viewed", "comparisons")}
 
 
-def _systems(context: Context, shop: Shop) -> dict[str, Scorer]:
+def _systems(context: Context, shop: Shop) -> dict[str, Welcoming]:
     """Baselines, then what was trained. What has a text needs no training at all: it is the zero-shot row."""
     train, items = shop.split.train, len(shop.products)
     likeness, together = Likeness(next_items.vectors(context, shop.texts), last=3), ItemKNN(train, items)
