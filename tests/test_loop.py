@@ -269,13 +269,12 @@ def test_settings_that_were_set_before_find_their_bundle_as_it_was(small_run, ca
 def test_what_training_harmed_is_not_served(small_run, small_shop, tmp_path):
     shutil.copytree(small_run.root.local, tmp_path / "run")
     harm = ["train.learning_rate=0.05", "train.epochs=1", "recommend.graph.width=1", "recommend.graph.epochs=1"]
-    less = ["train.models=[]", "recommend.models=[graph]", "package.encoder=float32"]
+    less = ["train.models=[]", "recommend.models=[graph]", "evaluate.tune_share=0.7"]
     again = run_stages(load(small_shop, [f"run_dir={tmp_path / 'run'}", *harm, *less]))
     winner = again.manifest("evaluate")["figures"]["winner"]
     marks = winner["tune_ndcg@10"]
     assert marks["fine-tuned encoder"] < marks["zero-shot encoder"]
     assert winner["system"] in ("BM25", "zero-shot encoder", "BM25 + zero-shot")
-    assert marks[winner["system"]] == max(marks.values())
     opened = bundle.load(again.folder("package").local)
     assert opened.manifest["system"] == winner["system"]
     own = BiEncoder.load("embedded").encode(opened.catalogue["text"].to_pylist())

@@ -150,13 +150,28 @@ def _both(tune: list[Query], test: list[Query], place: dict[str, int], score: li
 
 def _winner(ranked: dict[str, tuple[Ranked, Ranked]], weights: dict[str, dict[str, float]]) -> dict[str, Any]:
     """The system that did best on the queries to tune on, of equals the simplest: the test stays unseen until the
-    choice is made. An encoder is packaged whatever wins, since it knows what is similar: where words alone win, the one
-    that did better alone."""
-    marks = {name: metrics.mean(tuned.ndcg())[0] for name, (tuned, _) in ranked.items()}
-    best = "BM25 + fine-tuned" if any(np.isnan(m) for m in marks.values()) else max(marks, key=marks.__getitem__)
+    choice is made. With the encoder as it comes it must be ahead by more than the standard error of the difference: a
+    few dozen queries cannot tell near systems apart, and what was trained knows the shop.
+
+    An encoder is packaged whatever wins, since it knows what is similar: where words alone win, the one that did better
+    alone.
+    """
+    found = {name: tuned.ndcg() for name, (tuned, _) in ranked.items()}
+    marks = {name: metrics.mean(values)[0] for name, values in found.items()}
+    raw = max((name for name in ranked if "zero-shot" in name), key=marks.__getitem__)
+    best = max((name for name in ranked if "zero-shot" not in name), key=marks.__getitem__)
+    if any(np.isnan(mark) for mark in marks.values()):
+        best = "BM25 + fine-tuned"
+    elif _ahead(found[raw] - found[best]):
+        best = raw
     alone = max(ENCODERS, key=lambda name: marks[f"{name} encoder"])
     chosen = next((name for name in ENCODERS if name in best), alone)
     return {"system": best, "encoder": chosen, "weights": weights[best], "tune_ndcg@10": marks}
+
+
+def _ahead(gains: metrics.Values) -> bool:
+    gains = gains[~np.isnan(gains)]  # a query with nothing to find tells nothing
+    return len(gains) >= systems.FEWEST and gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains))
 
 
 def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
