@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from synthrec.sources.cleaning import clean, language
 K1 = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0)
 B = (0.0, 0.3, 0.6, 0.75, 0.9)
 USUAL = (1.2, 0.75)  # k1, b
+ENCODERS = ("zero-shot", "fine-tuned")
 WEIGHTS = tuple(i / 20 for i in range(21))
 FEWEST = 5  # queries of a language that can tell weights apart at all; fewer seem certain whenever they agree
 DEPTH = 100
@@ -110,3 +111,30 @@ def _nearest_the_middle(values: metrics.Values) -> float:
     lost = values[values.mean(1).argmax()] - values
     fits = lost.mean(1) <= lost.std(1, ddof=1) / np.sqrt(lost.shape[1]) + 1e-9
     return min((weight for weight, fit in zip(WEIGHTS, fits, strict=True) if fit), key=lambda weight: abs(weight - 0.5))
+
+
+def choose(found: Mapping[str, metrics.Values]) -> tuple[str, str]:
+    """The system to deploy and its encoder, one of ENCODERS.
+
+    The best mean wins, of equals the simplest. With the encoder as it comes a system must be ahead by more than the
+    standard error of the difference: a few dozen queries cannot tell near systems apart, and what was trained knows the
+    shop. An encoder is deployed whatever wins, since it knows what is similar: where words alone win, the one that did
+    better alone.
+
+    Args:
+        found: system -> a value for each query to tune on, NaN where nothing is to be found; the simplest first.
+            Without queries BM25 with the fine-tuned encoder is chosen.
+    """
+    marks = {name: metrics.mean(values)[0] for name, values in found.items()}
+    if any(np.isnan(mark) for mark in marks.values()):
+        return "BM25 + fine-tuned", "fine-tuned"
+    raw = max((name for name in found if "zero-shot" in name), key=marks.__getitem__)
+    best = max((name for name in found if "zero-shot" not in name), key=marks.__getitem__)
+    best = raw if _ahead(found[raw] - found[best]) else best
+    alone = max(ENCODERS, key=lambda name: marks[f"{name} encoder"])
+    return best, next((name for name in ENCODERS if name in best), alone)
+
+
+def _ahead(gains: metrics.Values) -> bool:
+    gains = gains[~np.isnan(gains)]
+    return bool(len(gains) >= FEWEST and gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))

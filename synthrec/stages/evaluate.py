@@ -26,7 +26,6 @@ from synthrec.sources.cleaning import LANGUAGES
 if TYPE_CHECKING:
     from synthrec.recommenders.bi_encoder import BiEncoder
 
-ENCODERS = ("zero-shot", "fine-tuned")
 MEASURES: dict[str, Callable[[Ranked], metrics.Values]] = {
     "ndcg@10": lambda r: metrics.ndcg(r.ranking, r.gains, 10),
     "recall@10": lambda r: metrics.recall(r.ranking, r.gains, 10, judgments.RELEVANT),
@@ -93,7 +92,7 @@ def queries(whole: Config, catalogue: pa.Table) -> tuple[list[Query], list[Query
 
 @contextmanager
 def encoder(context: Context, name: str) -> Iterator[BiEncoder]:
-    """One of ENCODERS: as it comes, or as it was trained."""
+    """One of systems.ENCODERS: as it comes, or as it was trained."""
     from synthrec.recommenders.bi_encoder import BiEncoder
 
     config = context.config.train
@@ -111,8 +110,8 @@ def _rank_all(context: Context, catalogue: pa.Table, tune: list[Query], test: li
     once = list(dict.fromkeys(asked))  # next-item queries repeat: many shoppers bought the same product last
     row_of = {text: row for row, text in enumerate(once)}
     vectors = {}
-    with console.meter("encode", len(ENCODERS) * (len(texts) + len(once)), "texts") as meter:
-        for name in ENCODERS:
+    with console.meter("encode", len(systems.ENCODERS) * (len(texts) + len(once)), "texts") as meter:
+        for name in systems.ENCODERS:
             with encoder(context, name) as one:
                 products = one.encode(texts, tick=meter.advance)
                 found = one.encode(once, query=True, tick=meter.advance)
@@ -149,29 +148,11 @@ def _both(tune: list[Query], test: list[Query], place: dict[str, int], score: li
 
 
 def _winner(ranked: dict[str, tuple[Ranked, Ranked]], weights: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """The system that did best on the queries to tune on, of equals the simplest: the test stays unseen until the
-    choice is made. With the encoder as it comes it must be ahead by more than the standard error of the difference: a
-    few dozen queries cannot tell near systems apart, and what was trained knows the shop.
-
-    An encoder is packaged whatever wins, since it knows what is similar: where words alone win, the one that did better
-    alone.
-    """
+    """The system to deploy, chosen on the queries to tune on: the test stays unseen until the choice is made."""
     found = {name: tuned.ndcg() for name, (tuned, _) in ranked.items()}
+    system, encoder = systems.choose(found)
     marks = {name: metrics.mean(values)[0] for name, values in found.items()}
-    raw = max((name for name in ranked if "zero-shot" in name), key=marks.__getitem__)
-    best = max((name for name in ranked if "zero-shot" not in name), key=marks.__getitem__)
-    if any(np.isnan(mark) for mark in marks.values()):
-        best = "BM25 + fine-tuned"
-    elif _ahead(found[raw] - found[best]):
-        best = raw
-    alone = max(ENCODERS, key=lambda name: marks[f"{name} encoder"])
-    chosen = next((name for name in ENCODERS if name in best), alone)
-    return {"system": best, "encoder": chosen, "weights": weights[best], "tune_ndcg@10": marks}
-
-
-def _ahead(gains: metrics.Values) -> bool:
-    gains = gains[~np.isnan(gains)]  # a query with nothing to find tells nothing
-    return len(gains) >= systems.FEWEST and gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains))
+    return {"system": system, "encoder": encoder, "weights": weights[system], "tune_ndcg@10": marks}
 
 
 def _measure(context: Context, ranked: dict[str, Ranked]) -> dict[str, Any]:
