@@ -6,15 +6,14 @@ import re
 import shutil
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from synthrec.recommenders.bi_encoder import BiEncoder
 from tests import little_bundle
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium"),
+    pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium"),
 ]
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><b>zyzzyva</b> pan"
 
@@ -27,12 +26,6 @@ def url(tmp_path_factory):
         patch.setenv("SYNTHREC_PRIVACY_KEY", "a key for the tests, and for nothing else")
         with little_bundle.served(little_bundle.home(root), poll_seconds=0.1) as client:
             yield str(client.base_url).rstrip("/")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture

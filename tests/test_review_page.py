@@ -7,23 +7,16 @@ import threading
 
 import pytest
 from label_rows import scored
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from synthrec.review import decisions
 from synthrec.review.decisions import Ledger
 from synthrec.review.server import Review, Server
 from synthrec.storage import Folder
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Debian's chromium")
+pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>{{7*7}}</div>"
 PHONE = {"viewport": {"width": 360, "height": 700}, "device_scale_factor": 2, "is_mobile": True}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import sem
 
 from synthrec.evaluation import metrics
 from synthrec.evaluation.judgments import Query, arrays
@@ -109,7 +110,7 @@ def _nearest_the_middle(values: metrics.Values) -> float:
     if values.shape[1] < FEWEST:
         return 0.5
     lost = values[values.mean(1).argmax()] - values
-    fits = lost.mean(1) <= lost.std(1, ddof=1) / np.sqrt(lost.shape[1]) + 1e-9
+    fits = lost.mean(1) <= sem(lost, axis=1) + 1e-9
     return min((weight for weight, fit in zip(WEIGHTS, fits, strict=True) if fit), key=lambda weight: abs(weight - 0.5))
 
 
@@ -137,4 +138,4 @@ def choose(found: Mapping[str, metrics.Values]) -> tuple[str, str]:
 
 def _ahead(gains: metrics.Values) -> bool:
     gains = gains[~np.isnan(gains)]
-    return bool(len(gains) >= FEWEST and gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)))
+    return bool(len(gains) >= FEWEST and gains.mean() > sem(gains))

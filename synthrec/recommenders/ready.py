@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -66,21 +67,18 @@ class Neighbours:
 
     likeness: sparse.csr_array
 
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        return np.diff(self.likeness.indptr) > 0
+
     @property
     def products(self) -> int:
-        return int(self.likeness.shape[0])
+        return len(self.known)
 
     def scores(self, history: Items) -> Vector | None:
-        starts = self.likeness.indptr
-        known = np.diff(starts) > 0
         taken = np.unique(history)
-        if not len(taken := taken[known[taken]]):
-            return None
-        scores = np.where(known, np.float32(0), np.float32(-np.inf))
-        for item in taken:
-            row = slice(starts[item], starts[item + 1])
-            scores[self.likeness.indices[row]] += self.likeness.data[row]
-        return scores
+        taken = taken[self.known[taken]]
+        return np.where(self.known, self.likeness[taken].sum(0), -np.inf) if len(taken) else None
 
     def stored(self) -> bytes:
         """As a file of NEIGHBOURS."""

@@ -49,7 +49,7 @@ def run(context: Context) -> dict[str, Any]:
     result["validation_ndcg@10"] = marks
     result["winner"] = max((*config.models, TEXT, ITEM_KNN), key=marks.__getitem__)
     if isinstance(won := systems[result["winner"]].scorer, ItemKNN):
-        with context.out.writing(NEIGHBOURS) as file:
+        with context.out.writing(f"model/{NEIGHBOURS}") as file:
             file.write(Neighbours(won.likeness).stored())
     result["comparisons"] = _compare(context, judged["test"], marks)
     context.out.write_json("metrics.json", result)

@@ -23,7 +23,7 @@ from synthrec.recommenders import ready
 from synthrec.recommenders.bi_encoder import BiEncoder
 from synthrec.retrieval.bm25 import BM25
 from synthrec.sources.cleaning import clean
-from synthrec.stages import evaluate, parts
+from synthrec.stages import evaluate, evaluate_next, parts
 
 
 def settings(config: Config) -> Any:
@@ -169,20 +169,17 @@ def _worth(config: Package, kind: str, plain: Judged, small: Judged) -> bool:
 def _recommender(context: Context, folder: Path) -> dict[str, Any] | None:
     """Put the recommender that evaluation chose into the bundle; None where the config trains none.
 
-    The text likeness needs no more than the products' vectors, which are there; ItemKNN is a file of the evaluation's.
+    The text likeness needs no more than the products' vectors, which are there; the evaluation kept ItemKNN.
     """
     shutil.rmtree(folder / "recommender", ignore_errors=True)
     if not context.config.recommend.models:
         return None
     judged = context.inputs["evaluate_next"].read_json("metrics.json")
     winner = judged["winner"]
-    if winner in context.config.recommend.models:
-        with (context.inputs[f"train_{winner}"] / "model").fetched() as model:
+    if winner != evaluate_next.TEXT:
+        made = context.inputs["evaluate_next" if winner == ready.ITEM_KNN else f"train_{winner}"]
+        with (made / "model").fetched() as model:
             ready.pack(winner, model, folder / "recommender")
-    elif winner == ready.ITEM_KNN:
-        (folder / "recommender").mkdir()
-        stored = context.inputs["evaluate_next"].read_bytes(ready.NEIGHBOURS)
-        (folder / "recommender" / ready.NEIGHBOURS).write_bytes(stored)
     learnt_from = {"filter_viewed": judged["filter_viewed"], "events": list(context.config.recommend.events)}
     return {"system": winner, "metrics": judged["systems"][winner], **learnt_from}
 
